@@ -1,0 +1,133 @@
+/** The boundary between the tensor engine (below) and the trainer (above): what a policy is, without any engine. */
+import type { AdapterLayout, LoraConfig } from './lora.ts'
+
+/** Engines that `loadPolicy` knows; `auto` picks the best one present. */
+export type EngineName = 'auto' | 'onnx-cpu'
+
+/** How to load a policy: a Hugging Face folder, the adapter's shape, and what runs it. */
+export interface PolicyOptions {
+  modelDir: string
+  lora: LoraConfig
+  engine: EngineName
+  /** Threads of the engine inside one operation. */
+  threads: number
+}
+
+/** What is known of the loaded model. */
+export interface ModelSummary {
+  /** The class name in config.json, e.g. Qwen3ForCausalLM. */
+  architecture: string
+  vocabSize: number
+  hiddenSize: number
+  layers: number
+  maxPositions: number
+  eosTokenIds: readonly number[]
+  padTokenId: number
+  /** Number of frozen weights. */
+  parameters: number
+  /** SHA-256, in hex, over the weight files' bytes, in index order. */
+  sha256: string
+}
+
+/** Prompts padded on the left, completions padded on the right; all arrays row-major, masks 1 on real tokens. */
+export interface TokenBatch {
+  rows: number
+  promptLength: number
+  completionLength: number
+  /** [rows, promptLength] */
+  promptIds: Int32Array
+  promptMask: Int32Array
+  /** [rows, completionLength] */
+  completionIds: Int32Array
+  completionMask: Int32Array
+}
+
+/** A token batch with what the loss needs. */
+export interface LossBatch extends TokenBatch {
+  /** [rows] */
+  advantages: Float32Array
+  /** [rows * completionLength]: log-probabilities under the policy that sampled. */
+  oldLogps: Float32Array
+  /** [rows * completionLength] under the base model; null when beta is 0. */
+  refLogps: Float32Array | null
+}
+
+/** Whose ratio is clipped: one for the sequence (GSPO), one for each token (GRPO), or GSPO-token. */
+export type ImportanceSamplingLevel = 'sequence' | 'token' | 'sequence_token'
+
+/** How the per-token losses are summed, as in TRL. */
+export type LossType = 'grpo' | 'bnpo' | 'dapo' | 'dr_grpo' | 'luspo'
+
+/** The loss; names and meaning as in TRL. */
+export interface LossConfig {
+  importance_sampling_level: ImportanceSamplingLevel
+  loss_type: LossType
+  /** Lower clipping distance: a ratio below 1 - epsilon is clipped when its advantage is negative. */
+  epsilon: number
+  /** Upper clipping distance. */
+  epsilon_high: number
+  /** Weight of the KL term to the base model; 0 turns it off. */
+  beta: number
+  use_bias_correction_kl: boolean
+  temperature: number
+  /** Divisor of dr_grpo, tokens. */
+  max_completion_length: number
+  /** Weight of the load-balancing loss of mixture-of-experts models. */
+  router_aux_loss_coef: number
+  /** Completion tokens over the whole accumulation window, the divisor of dapo; this batch's when left out. */
+  num_items?: number
+}
+
+/** Log-probabilities and entropies, [rows * completionLength], in nats, 0 at padding. */
+export interface TokenScores {
+  logps: Float32Array
+  entropies: Float32Array
+}
+
+/** Statistics of one loss call over its real completion tokens. */
+export interface LossMetrics {
+  ratioMean: number
+  /** Fraction of tokens clipped from below (negative advantage). */
+  clipRatioLow: number
+  /** Fraction of tokens clipped from above (positive advantage). */
+  clipRatioHigh: number
+  /** Mean of the k3 estimator; 0 without reference. */
+  kl: number
+  entropy: number
+}
+
+/** The loss and its gradient, flat, in the order of the adapter layout. */
+export interface LossResult {
+  loss: number
+  gradient: Float32Array
+  metrics: LossMetrics
+}
+
+/** Autoregressive decoding with a KV cache that grows by one token a row at each step. */
+export interface Decoding {
+  readonly rows: number
+  /** [rows * vocabSize], of the next token of each row; overwritten by the next step. */
+  readonly logits: Float32Array
+  /** Appends one token to each row. */
+  step(tokens: Int32Array): Promise<void>
+  /** Keeps, reorders or repeats rows: forks a group from one prompt, drops finished rows. */
+  select(rows: readonly number[]): void
+  close(): void
+}
+
+/** A frozen model with one trainable LoRA adapter. Not re-entrant: one call at a time. */
+export interface Policy {
+  readonly model: ModelSummary
+  readonly engine: string
+  readonly adapterLayout: AdapterLayout
+  /** PEFT's initialisation: A kaiming-uniform (a = sqrt 5), B zero; the same for the same seed. */
+  initialAdapter(seed: number): Float32Array
+  /** Copies `values`; used by everything that follows. */
+  setAdapter(values: Float32Array): void
+  /** Log-probabilities of the completions, with the adapter or (`adapter: false`) of the base model. */
+  logprobs(batch: TokenBatch, options: { temperature: number; adapter: boolean }): Promise<TokenScores>
+  lossAndGradient(batch: LossBatch, loss: LossConfig): Promise<LossResult>
+  /** Runs all prompts at once through the model (prefill). */
+  startDecoding(prompts: readonly Int32Array[]): Promise<Decoding>
+  close(): Promise<void>
+}

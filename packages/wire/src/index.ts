@@ -15,3 +15,12 @@ export {
   verifyEd25519,
   verifyMlDsa87,
 } from './signatures.ts'
+export type { SealContext } from './seal-context.ts'
+export { SealInitiator, SealResponder } from './seal-handshake.ts'
+export type { SealOptions } from './seal-handshake.ts'
+export type { DirectionKey, SealedKeys } from './seal-keys.ts'
+export { SEAL_CONFIRM_BYTES, SEAL_HELLO_BYTES, SEAL_REPLY_BYTES } from './seal-messages.ts'
+export { FRAME_HEADER_BYTES, FRAME_TAG_BYTES, decodeFrameHeader, encodeFrameHeader } from './frame-header.ts'
+export type { FrameHeader } from './frame-header.ts'
+export { FrameOpener, FrameSealer } from './frames.ts'
+export { MAX_FRAME_PAYLOAD_BYTES } from './defaults.ts'

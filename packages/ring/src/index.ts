@@ -1,1 +1,20 @@
-export {}
+/** The public surface of the ring. */
+export { RingError, type RingErrorCode } from './errors.ts'
+export type {
+  CarrierChoice,
+  Integrity,
+  MemberStatus,
+  Ring,
+  RingCounters,
+  RingEvents,
+  RingLogger,
+  RingOptions,
+  RingPhase,
+  RingStatus,
+  RoundResult,
+  StateProvider,
+  View,
+  ViewStore,
+  WireType,
+} from './types.ts'
+export { DEFAULT_LIMITS, type RingLimits } from './defaults.ts'

@@ -1,0 +1,68 @@
+/** Every default and limit of the ring, with its unit and its reason. */
+
+/** What a peer can make this node spend. Everything that is read from a peer is held against one of these. */
+export interface RingLimits {
+  /** payload bytes in one sealed frame: large enough to amortise the tag and the call, small enough to pipeline */
+  readonly chunkBytes: number
+  /** bytes of one control message: a view of 256 members with addresses fits several times */
+  readonly controlMessageBytes: number
+  /** control messages a second from one peer, refilled continuously */
+  readonly controlMessagesPerSecond: number
+  /** control messages that may come at once: a view change in a large ring is a burst */
+  readonly controlBurst: number
+  /** bytes queued to a peer on its control stream before it counts as stuck */
+  readonly controlQueueBytes: number
+  /** link streams one peer may have in handshake at once */
+  readonly pendingLinksPerPeer: number
+  /** state bytes accepted from a peer: adapter and outer momentum of a large model */
+  readonly stateBytes: number
+  /** members of one view: the control plane is a full mesh */
+  readonly members: number
+  /** addresses kept per peer */
+  readonly addressesPerPeer: number
+  /** peers of the job remembered beyond the view, so that garbage cannot fill memory */
+  readonly knownPeers: number
+  /** ms a member may hold up a round that a majority waits in, before it is left out */
+  readonly stragglerMs: number
+}
+
+export const DEFAULT_LIMITS: RingLimits = {
+  chunkBytes: 512 * 1024,
+  controlMessageBytes: 256 * 1024,
+  controlMessagesPerSecond: 200,
+  controlBurst: 2000,
+  controlQueueBytes: 8 * 1024 * 1024,
+  pendingLinksPerPeer: 4,
+  stateBytes: 16 * 1024 * 1024 * 1024,
+  members: 256,
+  addressesPerPeer: 16,
+  knownPeers: 1024,
+  stragglerMs: 15 * 60_000,
+}
+
+/** Heartbeats per peer timeout: four may be lost before a member is suspected. */
+export const HEARTBEATS_PER_TIMEOUT = 5
+
+/** Ticks of the view machine per peer timeout: bounds how late a silence is noticed to 5 %. */
+export const TICKS_PER_TIMEOUT = 20
+
+/** The set of genesis candidates must be unchanged for this long, so that one started a moment later is included. */
+export const GENESIS_SETTLE_MS = 500
+
+/** How long `stop` waits for the others to agree on a view without this node before it simply goes. */
+export const LEAVE_WAIT_MS = 1_500
+
+/** Wait between attempts to dial an address that did not answer. */
+export const REDIAL_MIN_MS = 250
+export const REDIAL_MAX_MS = 10_000
+
+/** A dial or a handshake that takes longer than this has failed. */
+export const DIAL_TIMEOUT_MS = 10_000
+
+/** Libp2p protocols of the ring; the version is part of the id, so that two versions never misread each other. */
+export const CONTROL_PROTOCOL = '/gym-node/ring/control/1.0.0'
+export const LINK_PROTOCOL = '/gym-node/ring/link/1.0.0'
+export const STATE_PROTOCOL = '/gym-node/ring/state/1.0.0'
+
+/** Bytes of one handshake message: an ML-DSA-87 signature and key with the binding are about 13 KiB. */
+export const HANDSHAKE_MESSAGE_BYTES = 64 * 1024

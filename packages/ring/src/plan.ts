@@ -1,0 +1,70 @@
+/**
+ * Who sends which elements when: the ring all-reduce as pure arithmetic (Patarasuk & Yuan 2009).
+ * N-1 moves of scatter-reduce, then N-1 moves of all-gather; no I/O and no vector in here.
+ */
+
+/** A run of elements: `start` inclusive, `end` exclusive. */
+export interface Span {
+  readonly start: number
+  readonly end: number
+}
+
+/** One chunk that travels a link. `move` counts 0..2(N-1)-1 over both phases. */
+export interface Step {
+  readonly move: number
+  readonly chunk: number
+  readonly segment: number
+  readonly span: Span
+  /** true in the scatter-reduce phase: the receiver adds; false in the all-gather: the receiver stores */
+  readonly reduce: boolean
+  /** true for the last reduce of a segment: the receiver finishes it (divides) and owns it */
+  readonly finish: boolean
+}
+
+/** Segment `index` of `count` over `length` elements; sizes differ by at most one, and may be zero. */
+export function segmentSpan(length: number, count: number, index: number): Span {
+  return { start: Math.floor((length * index) / count), end: Math.floor((length * (index + 1)) / count) }
+}
+
+/** Cuts a span into chunks of at most `chunkElements`; none for an empty span. */
+export function chunkSpans(span: Span, chunkElements: number): Span[] {
+  const chunks: Span[] = []
+  for (let start = span.start; start < span.end; start += chunkElements) {
+    chunks.push({ start, end: Math.min(span.end, start + chunkElements) })
+  }
+  return chunks
+}
+
+/** The position that finishes `segment`, and so sends it first in the all-gather: segment (i+1) mod N is node i's. */
+export function segmentOwner(segment: number, count: number): number {
+  return (segment - 1 + count) % count
+}
+
+/** The segment that the node at `position` sends in `move`. */
+export function segmentSent(position: number, count: number, move: number): number {
+  const inPhase = move < count - 1 ? move : move - (count - 1)
+  const first = move < count - 1 ? position : position + 1
+  return mod(first - inPhase, count)
+}
+
+/** Everything the node at `position` sends, in order. Its predecessor's list is what it receives, in order. */
+export function sendSteps(length: number, count: number, position: number, chunkElements: number): Step[] {
+  const steps: Step[] = []
+  for (let move = 0; move < 2 * (count - 1); move++) {
+    const segment = segmentSent(position, count, move)
+    const reduce = move < count - 1
+    chunkSpans(segmentSpan(length, count, segment), chunkElements).forEach((span, chunk) => {
+      steps.push({ move, chunk, segment, span, reduce, finish: move === count - 2 })
+    })
+  }
+  return steps
+}
+
+/** Everything the node at `position` receives, in order. */
+export function receiveSteps(length: number, count: number, position: number, chunkElements: number): Step[] {
+  return sendSteps(length, count, mod(position - 1, count), chunkElements)
+}
+
+function mod(value: number, count: number): number {
+  return ((value % count) + count) % count
+}

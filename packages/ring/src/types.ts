@@ -1,0 +1,167 @@
+/** The public contract of the ring: what a daemon hands in, and what it can ask and await. No behaviour. */
+import type { Identity } from '@gym-node/wire'
+import type { RingError } from './errors.ts'
+import type { RingLimits } from './defaults.ts'
+
+/** An agreed membership. It changes only between rounds, or by abandoning one. */
+export interface View {
+  /** names this ring for its whole life; drawn at genesis */
+  readonly ringId: string
+  /** grows by one with every agreed change; at most one view is committed per epoch */
+  readonly epoch: number
+  /** peer ids in ring order: each sends to the next, the last to the first */
+  readonly members: readonly string[]
+}
+
+/**
+ * The state that all members share, owned by the caller. `current()` must only report what survives a restart,
+ * and `hash` is SHA3-256 over exactly the bytes that `read()` returns.
+ */
+export interface StateProvider {
+  current(): { round: number; hash: Uint8Array }
+  read(): Promise<Uint8Array>
+  adopt(bytes: Uint8Array, at: { round: number; hash: Uint8Array }): Promise<void>
+}
+
+/** Where promises of the view protocol are kept: durable before `save` resolves, atomic (old or new, never a mix). */
+export interface ViewStore {
+  load(): Promise<Uint8Array | null>
+  save(bytes: Uint8Array): Promise<void>
+}
+
+/** A structured logger, pino's shape. */
+export interface RingLogger {
+  debug(fields: object, message: string): void
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+/** How numbers travel: exact, 16-bit brain float, or 8-bit integers in blocks with error feedback. */
+export type WireType = 'f32' | 'bf16' | 'int8'
+
+/** `sealed`: every hop authenticated. `signed`: each finished segment is also signed by the member that finished it. */
+export type Integrity = 'sealed' | 'signed'
+
+/** Which carriers a link may use: a direct TCP socket with the stream as fallback, or only the libp2p stream. */
+export type CarrierChoice = 'direct' | 'stream'
+
+/** Everything a ring needs from its owner. */
+export interface RingOptions {
+  readonly identity: Identity
+  /** peers of another job are ignored */
+  readonly job: string
+  /** multiaddrs to listen on, for example /ip4/0.0.0.0/tcp/0 */
+  readonly listen: readonly string[]
+  /** multiaddrs of peers to find the ring through */
+  readonly bootstrap: readonly string[]
+  readonly mdns: boolean
+  /** genesis waits for this many peers, self included; an existing ring may shrink below it */
+  readonly minMembers: number
+  /** `any` lets whoever is left go on: two halves may both go on, so only for rings of two and tests */
+  readonly quorum: 'majority' | 'any'
+  /** a member silent for this long is suspected */
+  readonly peerTimeoutMs: number
+  readonly wire: WireType
+  readonly integrity: Integrity
+  /** default `direct` */
+  readonly carrier?: CarrierChoice
+  /** peer ids; when `allow` is given only these may take part, and `deny` always wins */
+  readonly allow?: readonly string[]
+  readonly deny?: readonly string[]
+  readonly state: StateProvider
+  readonly store: ViewStore
+  readonly logger: RingLogger
+  readonly limits?: Partial<RingLimits>
+}
+
+/**
+ * `alone`: no peer of this job is known. `forming`: peers are known, no agreed view yet (or waiting at the door).
+ * `syncing`: in the view, fetching its state. `member`: taking part. `minority`: cut off from the quorum, waiting.
+ */
+export type RingPhase = 'alone' | 'forming' | 'syncing' | 'member' | 'minority' | 'stopped'
+
+/** One peer of the job as this node sees it. */
+export interface MemberStatus {
+  readonly peerId: string
+  readonly inView: boolean
+  readonly alive: boolean
+  /** the last round whose state the peer reports, null before its first message */
+  readonly round: number | null
+}
+
+/** Counters since start; they only grow. */
+export interface RingCounters {
+  readonly bytesSent: number
+  readonly bytesReceived: number
+  readonly roundsCommitted: number
+  readonly roundsAbandoned: number
+  readonly viewChanges: number
+  readonly statesFetched: number
+  readonly statesServed: number
+  /** links opened by carrier */
+  readonly linksDirect: number
+  readonly linksStream: number
+  /** frames and messages refused, by error code */
+  readonly rejected: Readonly<Record<string, number>>
+}
+
+/** A snapshot for `status` commands and metrics. */
+export interface RingStatus {
+  readonly phase: RingPhase
+  readonly members: readonly MemberStatus[]
+  readonly counters: RingCounters
+  /** the round whose all-reduce is under way here, else null */
+  readonly activeRound: number | null
+}
+
+/** A committed round. `mean` is fresh memory and has the same bytes on every member. */
+export interface RoundResult {
+  readonly round: number
+  readonly view: View
+  /** sum(w_i v_i) / sum(w_i); all zeros when the weights sum to zero */
+  readonly mean: Float32Array
+  readonly totalWeight: number
+  /** names the result; equal on all members */
+  readonly hash: Uint8Array
+  readonly contributors: readonly string[]
+  /** 1 when the first try committed */
+  readonly attempts: number
+  readonly bytesSent: number
+  readonly bytesReceived: number
+  readonly durationMs: number
+}
+
+/** What a listener is given. */
+export interface RingEvents {
+  view: View
+  round: { readonly round: number; readonly durationMs: number; readonly members: number; readonly attempts: number }
+  peer: { readonly peerId: string; readonly alive: boolean }
+  error: RingError
+}
+
+/** A ring that can be joined, waited for, summed over and left. */
+export interface Ring {
+  readonly peerId: string
+  /** dialable multiaddrs with the peer id, known after `start` */
+  readonly addresses: readonly string[]
+  readonly view: View | null
+  readonly status: RingStatus
+  /** Listens and looks for peers. Throws RingError PORT_IN_USE, BAD_ADDRESS or BAD_STORE. Idempotent. */
+  start(): Promise<void>
+  /** Leaves the ring politely, aborting a round; pending calls reject with STOPPED. Idempotent. */
+  stop(): Promise<void>
+  /** Resolves when this node is in an agreed view and its state is the ring's (`adopt` has been called if needed). */
+  ready(options?: { signal?: AbortSignal }): Promise<View>
+  /**
+   * The weighted mean of everybody's vector, committed by the view. `round` must be the state's round + 1. The vector
+   * is only read, and must not change until the promise settles. Throws RingError ROUND_SUPERSEDED or OUT_OF_SYNC
+   * (go back to `ready`), LENGTH_MISMATCH, STOPPED, or the signal's reason.
+   */
+  allReduce(
+    vector: Float32Array,
+    options: { round: number; weight: number; signal?: AbortSignal },
+  ): Promise<RoundResult>
+  /** Subscribes; the returned function unsubscribes. */
+  on<E extends keyof RingEvents>(event: E, listener: (value: RingEvents[E]) => void): () => void
+}

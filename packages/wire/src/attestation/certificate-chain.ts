@@ -11,7 +11,10 @@ import { MAX_CERTIFICATE_BYTES, MAX_CERTIFICATES } from './tpm-constants.ts'
 /** Parses DER or PEM; throws `WireError('BAD_ATTESTATION')` naming which certificate is not one. */
 export function parseCertificate(bytes: Uint8Array | string, what: string): X509Certificate {
   if (bytes.length > MAX_CERTIFICATE_BYTES) {
-    throw new WireError('BAD_ATTESTATION', `${what} is ${bytes.length} bytes, the limit is ${MAX_CERTIFICATE_BYTES}`)
+    throw new WireError(
+      'BAD_ATTESTATION',
+      `${what} is ${bytes.length} bytes, the limit is ${MAX_CERTIFICATE_BYTES}`,
+    )
   }
   try {
     return new X509Certificate(bytes)
@@ -40,19 +43,23 @@ export function certificateChainFault(
 ): string | null {
   const [leaf] = chain
   if (leaf === undefined) return 'the attestation carries no certificate'
-  if (chain.length > MAX_CERTIFICATES) return `the chain has ${chain.length} certificates, the limit is ${MAX_CERTIFICATES}`
-  if (!leaf.publicKey.equals(key)) return `the first certificate (${leaf.subject}) is not for the attestation key`
+  if (chain.length > MAX_CERTIFICATES)
+    return `the chain has ${chain.length} certificates, the limit is ${MAX_CERTIFICATES}`
+  if (!leaf.publicKey.equals(key))
+    return `the first certificate (${leaf.subject}) is not for the attestation key`
   for (const [at, certificate] of chain.entries()) {
     const expired = validityFault(certificate, now)
     if (expired !== null) return expired
-    if (at > 0 && !certificate.ca) return `${certificate.subject} issued a certificate but is not a CA`
     const anchor = roots.find((root) => root.fingerprint256 === certificate.fingerprint256)
     if (anchor !== undefined) return null
     const root = roots.find((candidate) => isIssuedBy(certificate, candidate))
     if (root !== undefined) return root.ca ? validityFault(root, now) : `the root ${root.subject} is not a CA`
     const next = chain[at + 1]
-    if (next === undefined) return `${certificate.subject} is issued by ${certificate.issuer}, which is no trusted root`
-    if (!isIssuedBy(certificate, next)) return `${certificate.subject} is not issued by the next certificate, ${next.subject}`
+    if (next === undefined)
+      return `${certificate.subject} is issued by ${certificate.issuer}, which is no trusted root`
+    if (!next.ca) return `${next.subject} issued a certificate but is not a CA`
+    if (!isIssuedBy(certificate, next))
+      return `${certificate.subject} is not issued by the next certificate, ${next.subject}`
   }
   return 'the chain leads to no trusted root'
 }

@@ -1,7 +1,12 @@
 /** Parses TPMS_ATTEST, the structure a TPM signs in a quote. Says what is inside; judges only what it cannot parse. */
 
 import { WireError } from '../errors.ts'
-import { MAX_PCR_SELECT_BYTES, MAX_PCR_SELECTIONS, TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE } from './tpm-constants.ts'
+import {
+  MAX_PCR_SELECT_BYTES,
+  MAX_PCR_SELECTIONS,
+  TPM_GENERATED_VALUE,
+  TPM_ST_ATTEST_QUOTE,
+} from './tpm-constants.ts'
 import { TpmReader } from './tpm-reader.ts'
 
 /** PCRs selected in one bank, indices ascending. */

@@ -28,11 +28,12 @@ export const TPM_HASHES: ReadonlyMap<number, { readonly name: 'sha256' | 'sha384
 ])
 
 /** TPM_ECC_CURVE (section 6.4) with JWK names and the bytes of a coordinate. */
-export const TPM_CURVES: ReadonlyMap<number, { readonly jwk: string; readonly coordinateBytes: number }> = new Map([
-  [0x0003, { jwk: 'P-256', coordinateBytes: 32 }],
-  [0x0004, { jwk: 'P-384', coordinateBytes: 48 }],
-  [0x0005, { jwk: 'P-521', coordinateBytes: 66 }],
-])
+export const TPM_CURVES: ReadonlyMap<number, { readonly jwk: string; readonly coordinateBytes: number }> =
+  new Map([
+    [0x0003, { jwk: 'P-256', coordinateBytes: 32 }],
+    [0x0004, { jwk: 'P-384', coordinateBytes: 48 }],
+    [0x0005, { jwk: 'P-521', coordinateBytes: 66 }],
+  ])
 
 /** TPMA_OBJECT bits (section 8.3.2) that make a key one with which only the TPM itself can sign a quote. */
 export const TPMA_OBJECT = {

@@ -44,7 +44,10 @@ function readScheme(reader: TpmReader): { scheme: number; schemeHash: number } {
   const scheme = reader.u16('scheme')
   if (scheme === TPM_ALG.NULL) return { scheme, schemeHash: TPM_ALG.NULL }
   if (scheme !== TPM_ALG.RSASSA && scheme !== TPM_ALG.RSAPSS && scheme !== TPM_ALG.ECDSA) {
-    throw new WireError('ATTESTATION_UNSUPPORTED', `signing scheme 0x${scheme.toString(16)} is not RSASSA, RSAPSS or ECDSA`)
+    throw new WireError(
+      'UNSUPPORTED',
+      `signing scheme 0x${scheme.toString(16)} is not RSASSA, RSAPSS or ECDSA`,
+    )
   }
   return { scheme, schemeHash: reader.u16('scheme hash') }
 }
@@ -53,7 +56,11 @@ function importKey(jwk: Record<string, string>): KeyObject {
   try {
     return createPublicKey({ key: jwk, format: 'jwk' })
   } catch (cause) {
-    throw new WireError('BAD_ATTESTATION', `the attestation key's numbers are not a valid ${jwk['kty']} key`, { cause })
+    throw new WireError(
+      'BAD_ATTESTATION',
+      `the attestation key's numbers are not a valid ${jwk['kty']} key`,
+      { cause },
+    )
   }
 }
 
@@ -64,7 +71,10 @@ function readRsa(reader: TpmReader): Pick<TpmPublic, 'key' | 'kind' | 'bits' | '
   const exponent = reader.u32('exponent') || 65537
   const modulus = reader.sized('modulus')
   if (modulus.length * 8 !== bits) {
-    throw new WireError('BAD_ATTESTATION', `the modulus is ${modulus.length * 8} bits, the public area says ${bits}`)
+    throw new WireError(
+      'BAD_ATTESTATION',
+      `the modulus is ${modulus.length * 8} bits, the public area says ${bits}`,
+    )
   }
   const exponentBytes = Buffer.alloc(4)
   exponentBytes.writeUInt32BE(exponent)
@@ -78,7 +88,7 @@ function readEcc(reader: TpmReader): Pick<TpmPublic, 'key' | 'kind' | 'bits' | '
   const curveId = reader.u16('curve')
   const curve = TPM_CURVES.get(curveId)
   if (curve === undefined) {
-    throw new WireError('ATTESTATION_UNSUPPORTED', `curve 0x${curveId.toString(16)} is not P-256, P-384 or P-521`)
+    throw new WireError('UNSUPPORTED', `curve 0x${curveId.toString(16)} is not P-256, P-384 or P-521`)
   }
   if (reader.u16('kdf') !== TPM_ALG.NULL) reader.u16('kdf hash')
   const coordinates = [reader.sized('x'), reader.sized('y')].map((coordinate, at) => {
@@ -98,7 +108,7 @@ function readEcc(reader: TpmReader): Pick<TpmPublic, 'key' | 'kind' | 'bits' | '
 }
 
 /**
- * Parses a TPM2B_PUBLIC. Throws `WireError`: 'BAD_ATTESTATION' on malformed bytes, 'ATTESTATION_UNSUPPORTED' on
+ * Parses a TPM2B_PUBLIC. Throws `WireError`: 'BAD_ATTESTATION' on malformed bytes, 'UNSUPPORTED' on
  * algorithms outside RSA and the NIST curves or a name algorithm outside SHA-2.
  */
 export function parseTpmPublic(bytes: Uint8Array): TpmPublic {
@@ -112,10 +122,10 @@ export function parseTpmPublic(bytes: Uint8Array): TpmPublic {
   reader.sized('authPolicy')
   const hash = TPM_HASHES.get(nameAlg)
   if (hash === undefined) {
-    throw new WireError('ATTESTATION_UNSUPPORTED', `name algorithm 0x${nameAlg.toString(16)} is not SHA-256, 384 or 512`)
+    throw new WireError('UNSUPPORTED', `name algorithm 0x${nameAlg.toString(16)} is not SHA-256, 384 or 512`)
   }
   if (type !== TPM_ALG.RSA && type !== TPM_ALG.ECC) {
-    throw new WireError('ATTESTATION_UNSUPPORTED', `key type 0x${type.toString(16)} is neither RSA nor ECC`)
+    throw new WireError('UNSUPPORTED', `key type 0x${type.toString(16)} is neither RSA nor ECC`)
   }
   const parsed = type === TPM_ALG.RSA ? readRsa(reader) : readEcc(reader)
   reader.end()

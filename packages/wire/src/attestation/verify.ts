@@ -59,10 +59,16 @@ interface Parts {
 function parseParts(attestation: Tpm2Attestation): Parts {
   const { pcrs, certificates } = attestation as { pcrs: unknown; certificates: unknown }
   if (!Array.isArray(pcrs) || pcrs.length > 512 || !pcrs.every(isPcrValue)) {
-    throw new WireError('BAD_ATTESTATION', 'pcrs is not a list of { bank, index, value } with lower-case hex values')
+    throw new WireError(
+      'BAD_ATTESTATION',
+      'pcrs is not a list of { bank, index, value } with lower-case hex values',
+    )
   }
   if (!Array.isArray(certificates) || certificates.length > MAX_CERTIFICATES) {
-    throw new WireError('BAD_ATTESTATION', `certificates is not a list of at most ${MAX_CERTIFICATES} DER certificates`)
+    throw new WireError(
+      'BAD_ATTESTATION',
+      `certificates is not a list of at most ${MAX_CERTIFICATES} DER certificates`,
+    )
   }
   const attestBytes = fromBase64(attestation.attest, 'attest')
   return {
@@ -98,7 +104,10 @@ function pcrChecks(parts: Parts, policy: AttestationPolicy): Check[] {
   const computed = digest.digest('hex')
   const signed = hex(attest.quote?.pcrDigest ?? new Uint8Array(0))
   const wrong = policy.pcrs.filter(
-    (wanted) => !pcrs.some((pcr) => pcr.bank === wanted.bank && pcr.index === wanted.index && pcr.value === wanted.value),
+    (wanted) =>
+      !pcrs.some(
+        (pcr) => pcr.bank === wanted.bank && pcr.index === wanted.index && pcr.value === wanted.value,
+      ),
   )
   const wrongNames = wrong.map(({ bank, index, value }) => {
     const seen = pcrs.find((pcr) => pcr.bank === bank && pcr.index === index)?.value ?? 'not quoted'
@@ -107,7 +116,9 @@ function pcrChecks(parts: Parts, policy: AttestationPolicy): Check[] {
   return [
     check(
       'pcr_selection',
-      isSameSelection ? null : `the quote selects [${quoted.join(' ')}], the values given are for [${given.join(' ')}]`,
+      isSameSelection
+        ? null
+        : `the quote selects [${quoted.join(' ')}], the values given are for [${given.join(' ')}]`,
       `${quoted.length} PCRs`,
     ),
     check(
@@ -115,7 +126,11 @@ function pcrChecks(parts: Parts, policy: AttestationPolicy): Check[] {
       computed === signed ? null : `the values given hash to ${computed}, the TPM signed ${signed}`,
       signed,
     ),
-    check('pcr_values', wrong.length === 0 ? null : wrongNames.join('; '), `${policy.pcrs.length} demanded values hold`),
+    check(
+      'pcr_values',
+      wrong.length === 0 ? null : wrongNames.join('; '),
+      `${policy.pcrs.length} demanded values hold`,
+    ),
   ]
 }
 
@@ -143,7 +158,11 @@ function trustChecks(parts: Parts, policy: AttestationPolicy): Check[] {
   return checks
 }
 
-function verifyTpm2(attestation: Tpm2Attestation, digest: Uint8Array, policy: AttestationPolicy): AttestationVerdict {
+function verifyTpm2(
+  attestation: Tpm2Attestation,
+  digest: Uint8Array,
+  policy: AttestationPolicy,
+): AttestationVerdict {
   let parts: Parts
   let trust: Check[]
   try {
@@ -156,7 +175,11 @@ function verifyTpm2(attestation: Tpm2Attestation, digest: Uint8Array, policy: At
   const { attest, publicArea, signature } = parts
   const missing = missingAttributes(publicArea.attributes)
   const checks: Check[] = [
-    check('format', null, `${publicArea.kind} ${publicArea.bits} key, ${signature.scheme} with ${signature.hash}`),
+    check(
+      'format',
+      null,
+      `${publicArea.kind} ${publicArea.bits} key, ${signature.scheme} with ${signature.hash}`,
+    ),
     check(
       'magic',
       attest.magic === TPM_GENERATED_VALUE
@@ -178,7 +201,11 @@ function verifyTpm2(attestation: Tpm2Attestation, digest: Uint8Array, policy: At
         : `the quote is over ${hex(attest.extraData) || 'nothing'}, this delta is ${hex(digest)}`,
       hex(digest),
     ),
-    check('key_attributes', missing.length === 0 ? null : `the key is not: ${missing.join(', ')}`, 'restricted TPM signing key'),
+    check(
+      'key_attributes',
+      missing.length === 0 ? null : `the key is not: ${missing.join(', ')}`,
+      'restricted TPM signing key',
+    ),
     check('signature', tpmSignatureFault(parts.attestBytes, signature, publicArea), 'verifies'),
     ...pcrChecks(parts, policy),
     ...trust,
@@ -205,7 +232,12 @@ export function verifyAttestation(
   switch (attestation.type) {
     case 'none': {
       const fault = policy.required ? 'the delta carries no attestation and one is required' : null
-      return { type: 'none', ok: fault === null, checks: [check('required', fault, 'none demanded')], tpm2: null }
+      return {
+        type: 'none',
+        ok: fault === null,
+        checks: [check('required', fault, 'none demanded')],
+        tpm2: null,
+      }
     }
     case 'tpm2':
       return verifyTpm2(attestation, digest, policy)

@@ -24,3 +24,16 @@ export { FRAME_HEADER_BYTES, FRAME_TAG_BYTES, decodeFrameHeader, encodeFrameHead
 export type { FrameHeader } from './frame-header.ts'
 export { FrameOpener, FrameSealer } from './frames.ts'
 export { MAX_FRAME_PAYLOAD_BYTES } from './defaults.ts'
+export { verifyAttestation } from './attestation/verify.ts'
+export { parseTpmPublic } from './attestation/tpm-public.ts'
+export type { TpmPublic } from './attestation/tpm-public.ts'
+export type {
+  Attestation,
+  AttestationCheck,
+  AttestationPolicy,
+  AttestationVerdict,
+  NoAttestation,
+  PcrValue,
+  Tpm2Attestation,
+  Tpm2Facts,
+} from './attestation/types.ts'

@@ -5,3 +5,58 @@ export const MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
 
 /** Threads an engine uses when none are asked for: two, the smallest machine this project is meant for. */
 export const DEFAULT_THREADS = 2
+
+/** Completions sampled for one prompt (TRL's num_generations): the smallest group with a usable mean. */
+export const DEFAULT_GROUP_SIZE = 8
+
+/** Prompts in one rollout: small, so that a first step is quick on any machine. */
+export const DEFAULT_PROMPTS_PER_STEP = 8
+
+/** Longest completion in tokens; TRL's default. */
+export const DEFAULT_MAX_COMPLETION_LENGTH = 256
+
+/** Learning rate of AdamW; TRL's default for GRPO. LoRA usually wants 10 to 100 times more. */
+export const DEFAULT_LEARNING_RATE = 1e-6
+
+/** Clip range below and above a sequence ratio of 1 (GSPO, arXiv 2507.18071, section 5.1). */
+export const DEFAULT_EPSILON = 3e-4
+/** See DEFAULT_EPSILON. */
+export const DEFAULT_EPSILON_HIGH = 4e-4
+
+/** Rank and alpha of the LoRA adapter: alpha = 2 rank, the most used setting. */
+export const DEFAULT_LORA_RANK = 16
+/** See DEFAULT_LORA_RANK. */
+export const DEFAULT_LORA_ALPHA = 32
+
+/** Tokens (rows x padded length) in one forward and backward pass: bounds activation memory; larger batches accumulate. */
+export const DEFAULT_MICRO_BATCH_TOKENS = 2048
+
+/** Sequences decoded at once: bounds the KV cache; a larger rollout runs in several batches. */
+export const DEFAULT_MAX_DECODING_ROWS = 256
+
+/** Deadline of one call of a reward function, milliseconds: long enough for a judge model, short enough to notice a hang. */
+export const DEFAULT_REWARD_TIMEOUT_MS = 60_000
+
+/** Samples in one request to a reward endpoint. */
+export const DEFAULT_REWARD_BATCH_SIZE = 64
+
+/** Times a failed HTTP request is tried again before its samples count as unscorable. */
+export const DEFAULT_HTTP_RETRIES = 3
+
+/** First wait before an HTTP retry, milliseconds; doubles each time. */
+export const HTTP_RETRY_BASE_MS = 200
+
+/** Largest response read from a reward or rollout server, bytes: 64 completions of a few kB each, with room. */
+export const MAX_HTTP_RESPONSE_BYTES = 64 * 1024 * 1024
+
+/** Kept output of a child process, bytes, to show when it dies. */
+export const CHILD_OUTPUT_TAIL_BYTES = 8192
+
+/** How long a child may take to stop by itself before it is killed, milliseconds: one engine call of a large model. */
+export const CHILD_STOP_GRACE_MS = 5000
+
+/** How long a child may take to load the model before spawning counts as failed, milliseconds: a 30 GB model from disk. */
+export const CHILD_START_TIMEOUT_MS = 600_000
+
+/** Largest number of failed rewards described in one step's record. */
+export const MAX_REPORTED_REWARD_FAILURES = 16

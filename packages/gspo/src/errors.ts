@@ -18,6 +18,14 @@ export type GspoErrorCode =
   | 'OUT_OF_MEMORY_LIMIT'
   | 'NON_FINITE'
   | 'CLOSED'
+  | 'CANCELLED'
+  | 'BAD_CONFIG'
+  | 'BAD_DATASET'
+  | 'BAD_TOKENIZER'
+  | 'BAD_REWARD'
+  | 'BAD_STATE'
+  | 'BAD_TRACE'
+  | 'ROLLOUT_FAILED'
 
 /** Every failure of this package; the message says what was seen, what was expected and what to do. */
 export class GspoError extends Error {

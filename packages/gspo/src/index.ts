@@ -1,1 +1,33 @@
-export {}
+/** The public surface of @gym-node/gspo. */
+export { gspoConfigSchema, resolveConfig, rewardConfigSchema } from './config.ts'
+export type { GSPOConfig, ResolvedConfig, RewardConfig } from './config.ts'
+export { GspoError } from './errors.ts'
+export type { GspoErrorCode } from './errors.ts'
+export { createTrainer } from './trainer.ts'
+export { spawnTrainer } from './process/spawn.ts'
+export type { SpawnOptions } from './process/spawn.ts'
+export type {
+  EvaluateOptions,
+  Evaluation,
+  ReplayedStep,
+  StepRecord,
+  StepRewardFailure,
+  StepSample,
+  StepStats,
+  Trainer,
+  TrainerInfo,
+} from './trainer-types.ts'
+export type { StepTrace, TracedCompletion, TracedGroup } from './trace/types.ts'
+export type {
+  BatchReward,
+  RewardCall,
+  RewardModule,
+  RewardSample,
+  SampleReward,
+  Score,
+} from './rewards/types.ts'
+export { readAdapterFolder, writeAdapterFolder } from './peft/adapter-folder.ts'
+export type { AdapterDescription } from './peft/adapter-folder.ts'
+export type { AdapterLayout, AdapterTensor, LoraConfig, LoraTarget } from './lora.ts'
+export type { Policy, PolicyOptions } from './policy-types.ts'
+export type { ChatMessage, DataRow } from './data/dataset.ts'

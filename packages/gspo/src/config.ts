@@ -1,0 +1,242 @@
+/**
+ * The trainer's configuration: a zod schema with a default for everything but the model and the data. Names follow TRL
+ * where TRL has one. Unknown keys are errors.
+ */
+import { z } from 'zod'
+import {
+  DEFAULT_EPSILON,
+  DEFAULT_EPSILON_HIGH,
+  DEFAULT_GROUP_SIZE,
+  DEFAULT_HTTP_RETRIES,
+  DEFAULT_LEARNING_RATE,
+  DEFAULT_LORA_ALPHA,
+  DEFAULT_LORA_RANK,
+  DEFAULT_MAX_COMPLETION_LENGTH,
+  DEFAULT_MAX_DECODING_ROWS,
+  DEFAULT_MICRO_BATCH_TOKENS,
+  DEFAULT_PROMPTS_PER_STEP,
+  DEFAULT_REWARD_BATCH_SIZE,
+  DEFAULT_REWARD_TIMEOUT_MS,
+  DEFAULT_THREADS,
+} from './defaults.ts'
+import { GspoError } from './errors.ts'
+
+const positiveInteger = z.int().positive()
+const count = z.int().nonnegative()
+
+const rewardBase = {
+  weight: z.number().default(1).describe('Factor in the weighted sum'),
+  timeout_ms: positiveInteger
+    .default(DEFAULT_REWARD_TIMEOUT_MS)
+    .describe('Deadline of one call, milliseconds'),
+}
+
+const moduleReward = z.strictObject({ module: z.string().min(1), ...rewardBase })
+
+const namedReward = z.discriminatedUnion('name', [
+  z.strictObject({ name: z.literal('exact_match'), ...rewardBase }),
+  z.strictObject({
+    name: z.literal('numeric'),
+    tolerance: z.number().nonnegative().default(1e-6),
+    ...rewardBase,
+  }),
+  z.strictObject({
+    name: z.literal('regex'),
+    pattern: z.string(),
+    flags: z.string().default('u'),
+    match_answer: z.boolean().default(false),
+    ...rewardBase,
+  }),
+  z.strictObject({
+    name: z.literal('json'),
+    schema: z.union([z.string(), z.record(z.string(), z.unknown())]).optional(),
+    ...rewardBase,
+  }),
+  z.strictObject({
+    name: z.literal('length'),
+    max_tokens: positiveInteger,
+    soft_tokens: positiveInteger,
+    ...rewardBase,
+  }),
+  z.strictObject({
+    name: z.literal('http'),
+    url: z.url({ protocol: /^https?$/ }),
+    headers: z.record(z.string(), z.string()).default({}),
+    batch_size: positiveInteger.default(DEFAULT_REWARD_BATCH_SIZE),
+    retries: count.default(DEFAULT_HTTP_RETRIES),
+    deterministic: z.boolean().default(false),
+    ...rewardBase,
+  }),
+])
+
+/** One reward: built in by name, or a user's module. */
+export const rewardConfigSchema = z.union([moduleReward, namedReward])
+
+/** See rewardConfigSchema. */
+export type RewardConfig = z.infer<typeof rewardConfigSchema>
+
+const LORA_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
+
+/** The trainer's configuration; paths are relative to the working directory. */
+export const gspoConfigSchema = z.strictObject({
+  // --- model
+  model: z.string().min(1).describe('Hugging Face model folder'),
+  engine: z
+    .enum(['auto', 'onnx-cpu'])
+    .default('auto')
+    .describe('What computes; auto takes the fastest one present'),
+  threads: positiveInteger.default(DEFAULT_THREADS).describe('Threads of the engine'),
+  use_4bit: z.boolean().default(false).describe('Keep the frozen weights in 4 bits'),
+  lora_rank: positiveInteger.default(DEFAULT_LORA_RANK).describe('Rank of the adapter'),
+  lora_alpha: z
+    .number()
+    .positive()
+    .default(DEFAULT_LORA_ALPHA)
+    .describe('The adapter is scaled by lora_alpha / lora_rank'),
+  lora_targets: z
+    .array(z.enum(LORA_TARGETS))
+    .nonempty()
+    .default([...LORA_TARGETS])
+    .describe('Linear layers that carry an adapter'),
+  use_rslora: z.boolean().default(false).describe('Scale the adapter by lora_alpha / sqrt(lora_rank)'),
+  adapter: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('PEFT adapter folder to start from instead of a fresh adapter'),
+  adapter_seed: count
+    .default(0)
+    .describe('Draws the fresh adapter; nodes of one ring share it while their `seed` differs'),
+
+  // --- data and rewards
+  dataset: z
+    .union([z.string().min(1), z.array(z.string().min(1)).nonempty()])
+    .describe('JSONL files, read one after another'),
+  shuffle_dataset: z.boolean().default(true).describe('Read the rows in a new random order every epoch'),
+  rewards: z
+    .array(rewardConfigSchema)
+    .nonempty()
+    .default([{ name: 'exact_match', weight: 1, timeout_ms: DEFAULT_REWARD_TIMEOUT_MS }])
+    .describe('Reward functions by name or module, with weights'),
+
+  // --- rollout
+  seed: count.default(0).describe('Draws data order and samples'),
+  prompts_per_step: positiveInteger.default(DEFAULT_PROMPTS_PER_STEP).describe('Prompts of one rollout'),
+  group_size: z
+    .int()
+    .min(2)
+    .default(DEFAULT_GROUP_SIZE)
+    .describe('Completions of one prompt (TRL: num_generations)'),
+  max_completion_length: positiveInteger
+    .default(DEFAULT_MAX_COMPLETION_LENGTH)
+    .describe('Tokens; longer completions are cut'),
+  temperature: z.number().positive().default(1).describe('Divides the logits, in sampling and in the loss'),
+  top_k: count.default(0).describe('Sample from this many likeliest tokens; 0 switches the filter off'),
+  top_p: z
+    .number()
+    .positive()
+    .max(1)
+    .default(1)
+    .describe('Sample from the likeliest tokens that reach this probability; 1 switches the filter off'),
+  min_p: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe('Leave out tokens below this share of the likeliest one; 0 switches the filter off'),
+  stop: z.array(z.string().min(1)).default([]).describe('A completion ends after any of these texts'),
+  max_decoding_rows: positiveInteger.default(DEFAULT_MAX_DECODING_ROWS).describe('Sequences decoded at once'),
+
+  // --- loss
+  beta: z
+    .number()
+    .nonnegative()
+    .default(0)
+    .describe('Weight of the KL divergence to the base model; 0 needs no reference'),
+  use_bias_correction_kl: z.boolean().default(true).describe('Weight the KL term by the importance ratio'),
+  epsilon: z.number().nonnegative().default(DEFAULT_EPSILON).describe('Clip range below a ratio of 1'),
+  epsilon_high: z
+    .number()
+    .nonnegative()
+    .default(DEFAULT_EPSILON_HIGH)
+    .describe('Clip range above a ratio of 1'),
+  importance_sampling_level: z
+    .enum(['sequence', 'token', 'sequence_token'])
+    .default('sequence')
+    .describe('sequence is GSPO, token is GRPO, sequence_token is GSPO-token'),
+  loss_type: z
+    .enum(['grpo', 'bnpo', 'dapo', 'dr_grpo', 'luspo'])
+    .default('grpo')
+    .describe('How token losses are averaged; grpo is the GSPO paper'),
+  scale_rewards: z
+    .enum(['group', 'batch', 'none'])
+    .default('group')
+    .describe('What centred rewards are divided by: the deviation of the group, of the batch, or nothing'),
+  mask_truncated_completions: z
+    .boolean()
+    .default(false)
+    .describe('Leave completions cut at max_completion_length out of the loss'),
+  router_aux_loss_coef: z
+    .number()
+    .nonnegative()
+    .default(0)
+    .describe('Weight of the load-balancing loss of mixture-of-experts models'),
+
+  // --- optimiser
+  steps_per_generation: positiveInteger
+    .default(1)
+    .describe('Minibatches that one rollout is split into, one update each'),
+  num_iterations: positiveInteger.default(1).describe('Passes over one rollout'),
+  micro_batch_tokens: positiveInteger
+    .default(DEFAULT_MICRO_BATCH_TOKENS)
+    .describe('Tokens (rows x padded length) of one forward and backward pass'),
+  learning_rate: z
+    .number()
+    .nonnegative()
+    .default(DEFAULT_LEARNING_RATE)
+    .describe('Peak learning rate of AdamW'),
+  lr_scheduler_type: z
+    .enum(['constant', 'constant_with_warmup', 'linear', 'cosine'])
+    .default('constant')
+    .describe('Learning rate over the updates'),
+  warmup_steps: count.default(0).describe('Optimiser updates of linear warm-up; constant has none'),
+  max_steps: positiveInteger
+    .optional()
+    .describe('Optimiser updates of the whole run; `linear` and `cosine` need it'),
+  adam_beta1: z.number().min(0).lt(1).default(0.9).describe('Decay of the first moment'),
+  adam_beta2: z.number().min(0).lt(1).default(0.999).describe('Decay of the second moment'),
+  adam_epsilon: z.number().positive().default(1e-8).describe('Added to the root of the second moment'),
+  weight_decay: z.number().nonnegative().default(0).describe('Decoupled weight decay'),
+  max_grad_norm: z
+    .number()
+    .nonnegative()
+    .default(1)
+    .describe('Gradients are scaled down to this norm; 0 switches clipping off'),
+})
+
+/** The configuration with every default filled in. */
+export type ResolvedConfig = z.output<typeof gspoConfigSchema>
+
+/** The configuration as a user writes it: only `model` and `dataset` are required. */
+export type GSPOConfig = z.input<typeof gspoConfigSchema>
+
+/** Checks a configuration and fills in defaults. Throws GspoError BAD_CONFIG that lists every bad key. */
+export function resolveConfig(config: unknown): ResolvedConfig {
+  const parsed = gspoConfigSchema.safeParse(config)
+  if (!parsed.success)
+    throw new GspoError('BAD_CONFIG', `bad training config:\n${z.prettifyError(parsed.error)}`)
+  const resolved = parsed.data
+  const completions = resolved.prompts_per_step * resolved.group_size
+  if (completions % resolved.steps_per_generation !== 0)
+    throw new GspoError(
+      'BAD_CONFIG',
+      `prompts_per_step x group_size = ${completions} completions cannot be split into steps_per_generation = ${resolved.steps_per_generation} equal minibatches`,
+    )
+  const decays = resolved.lr_scheduler_type === 'linear' || resolved.lr_scheduler_type === 'cosine'
+  if (decays && resolved.max_steps === undefined)
+    throw new GspoError(
+      'BAD_CONFIG',
+      `lr_scheduler_type ${resolved.lr_scheduler_type} needs max_steps, the optimiser updates of the whole run`,
+    )
+  return resolved
+}

@@ -1,0 +1,49 @@
+/** Completing a held-out data set, greedily or by sampling, and scoring it. Changes no state and draws from its own stream. */
+import { momentsOf } from './advantages.ts'
+import { loadDataset } from './data/dataset.ts'
+import { scoreSamples } from './rewards/score.ts'
+import { rollout } from './rollout/rollout.ts'
+import { rewardSampleOf } from './rollout/score-rollout.ts'
+import { STREAM } from './sampling/philox.ts'
+import type { EvaluateOptions, Evaluation } from './trainer-types.ts'
+import type { Workshop } from './workshop.ts'
+
+/** Evaluates the current adapter on `options.dataset`. Throws FILE_MISSING, BAD_DATASET; rejects when `signal` fires. */
+export async function evaluateDataset(
+  workshop: Workshop,
+  options: EvaluateOptions,
+  signal: AbortSignal,
+): Promise<Evaluation> {
+  const { config, policy, tokenizer, rewards } = workshop
+  const { rows: allRows } = await loadDataset([options.dataset])
+  const rows = allRows.slice(0, options.limit ?? allRows.length)
+  const prompts = rows.map((row, position) => ({ position, ids: tokenizer.encodePrompt(row.prompt), row }))
+  const groups = await rollout(policy, prompts, {
+    groupSize: 1,
+    maxTokens: config.max_completion_length,
+    sampling:
+      options.mode === 'greedy'
+        ? null
+        : { temperature: config.temperature, topK: config.top_k, topP: config.top_p, minP: config.min_p },
+    seed: options.seed ?? 0,
+    stream: STREAM.evaluate,
+    maxRows: config.max_decoding_rows,
+    stop: config.stop,
+    decode: (ids) => tokenizer.decode(ids),
+    signal,
+  })
+  const samples = prompts.flatMap(({ row }, index) =>
+    (groups[index] ?? []).map((completion) => rewardSampleOf(workshop, row, completion)),
+  )
+  const scored = await scoreSamples(samples, rewards, signal)
+  const { mean } = momentsOf(scored.rewards)
+  const correct = samples.filter(
+    ({ completion, answer }) => answer !== undefined && completion.trim() === answer.trim(),
+  ).length
+  return {
+    samples: samples.length,
+    rewardMean: Number.isNaN(mean) ? 0 : mean,
+    accuracy: correct / Math.max(1, samples.length),
+    completionLengthMean: samples.reduce((sum, { tokens }) => sum + tokens, 0) / Math.max(1, samples.length),
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * PEFT adapter folders (`adapter_model.safetensors`, `adapter_config.json`), both ways. A folder that does not fit the
+ * model and LoRA settings is refused with the difference named.
+ */
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  decodeSafetensors,
+  encodeSafetensors,
+  floatTensor,
+  toFloat32,
+} from '../checkpoint/safetensors-buffer.ts'
+import { GspoError } from '../errors.ts'
+import type { AdapterLayout, LoraConfig } from '../lora.ts'
+
+const WEIGHTS = 'adapter_model.safetensors'
+const CONFIG = 'adapter_config.json'
+
+/** What an adapter is made for. */
+export interface AdapterDescription {
+  readonly layout: AdapterLayout
+  readonly lora: LoraConfig
+  /** Written as base_model_name_or_path: a folder or a name on the Hub. */
+  readonly baseModel: string
+}
+
+/** Writes the folder; each file appears whole or not at all. */
+export async function writeAdapterFolder(
+  dir: string,
+  values: Float32Array,
+  description: AdapterDescription,
+): Promise<void> {
+  const { layout } = description
+  checkLength(values, layout)
+  const tensors = new Map(
+    layout.tensors.map(({ name, shape, offset }) => [
+      name,
+      floatTensor(values.subarray(offset, offset + shape[0] * shape[1]), shape),
+    ]),
+  )
+  await mkdir(dir, { recursive: true })
+  await replaceFile(join(dir, WEIGHTS), encodeSafetensors({ metadata: { format: 'pt' }, tensors }))
+  await replaceFile(join(dir, CONFIG), `${JSON.stringify(peftConfig(description), null, 2)}\n`)
+}
+
+/** The adapter in a folder as one flat vector. Throws GspoError FILE_MISSING, BAD_SAFETENSORS or BAD_ADAPTER. */
+export async function readAdapterFolder(
+  dir: string,
+  description: Omit<AdapterDescription, 'baseModel'>,
+): Promise<Float32Array> {
+  checkConfig(await readRequired(join(dir, CONFIG)), dir, description.lora)
+  const path = join(dir, WEIGHTS)
+  const { tensors } = decodeSafetensors(await readRequired(path), path)
+  const { layout } = description
+  const values = new Float32Array(layout.length)
+  const known = new Set(layout.tensors.map(({ name }) => name))
+  const extra = [...tensors.keys()].find((name) => !known.has(name))
+  if (extra !== undefined)
+    throw new GspoError(
+      'BAD_ADAPTER',
+      `${path} has tensor ${extra}, which this model with these lora_targets does not have`,
+    )
+  for (const { name, shape, offset } of layout.tensors) {
+    const tensor = tensors.get(name)
+    if (tensor === undefined)
+      throw new GspoError(
+        'BAD_ADAPTER',
+        `${path} lacks tensor ${name}: lora_targets and model must be those it was trained with`,
+      )
+    if (tensor.shape.length !== 2 || tensor.shape[0] !== shape[0] || tensor.shape[1] !== shape[1])
+      throw new GspoError(
+        'BAD_ADAPTER',
+        `${path}: ${name} has shape [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`,
+      )
+    values.set(toFloat32(tensor, path), offset)
+  }
+  return values
+}
+
+function peftConfig({ lora, baseModel }: AdapterDescription): Record<string, unknown> {
+  return {
+    peft_type: 'LORA',
+    task_type: 'CAUSAL_LM',
+    base_model_name_or_path: baseModel,
+    r: lora.rank,
+    lora_alpha: lora.alpha,
+    use_rslora: lora.useRslora,
+    target_modules: [...lora.targets],
+    lora_dropout: 0,
+    bias: 'none',
+    fan_in_fan_out: false,
+    init_lora_weights: true,
+    inference_mode: true,
+    modules_to_save: null,
+  }
+}
+
+/** Everything in a PEFT config that would make the same matrices mean something else. */
+function checkConfig(bytes: Uint8Array, dir: string, lora: LoraConfig): void {
+  const path = join(dir, CONFIG)
+  let config: unknown
+  try {
+    config = JSON.parse(Buffer.from(bytes).toString('utf8'))
+  } catch (cause) {
+    throw new GspoError('BAD_ADAPTER', `${path} is not valid JSON`, { cause })
+  }
+  if (typeof config !== 'object' || config === null)
+    throw new GspoError('BAD_ADAPTER', `${path} is not a JSON object`)
+  const seen = config as Record<string, unknown>
+  const expected: readonly [string, unknown, string][] = [
+    ['peft_type', 'LORA', 'only LoRA adapters are known'],
+    ['r', lora.rank, 'set lora_rank'],
+    ['lora_alpha', lora.alpha, 'set lora_alpha'],
+    ['use_rslora', lora.useRslora, 'set use_rslora'],
+    ['use_dora', false, 'DoRA is not supported'],
+    ['bias', 'none', 'trained biases are not supported'],
+    ['fan_in_fan_out', false, 'transposed weights are not supported'],
+  ]
+  for (const [key, value, advice] of expected) {
+    const found = seen[key] ?? defaultOf(key)
+    if (found !== value)
+      throw new GspoError(
+        'BAD_ADAPTER',
+        `${path}: ${key} is ${JSON.stringify(found)}, expected ${JSON.stringify(value)}: ${advice}`,
+      )
+  }
+  for (const key of ['rank_pattern', 'alpha_pattern', 'modules_to_save', 'layers_to_transform']) {
+    const found = seen[key]
+    if (found !== undefined && found !== null && Object.keys(found).length > 0)
+      throw new GspoError(
+        'BAD_ADAPTER',
+        `${path}: ${key} is set, but one rank and alpha for all layers is expected`,
+      )
+  }
+}
+
+/** PEFT's value of a key that old adapter files leave out. */
+function defaultOf(key: string): unknown {
+  if (key === 'bias') return 'none'
+  return key.startsWith('use_') || key === 'fan_in_fan_out' ? false : undefined
+}
+
+function checkLength(values: Float32Array, layout: AdapterLayout): void {
+  if (values.length !== layout.length)
+    throw new GspoError(
+      'BAD_ADAPTER',
+      `the adapter has ${values.length} elements, its layout ${layout.length}`,
+    )
+}
+
+async function readRequired(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path)
+  } catch (cause) {
+    throw new GspoError(
+      'FILE_MISSING',
+      `cannot read ${path}: a PEFT adapter folder has ${WEIGHTS} and ${CONFIG}`,
+      { cause },
+    )
+  }
+}
+
+async function replaceFile(path: string, content: Uint8Array | string): Promise<void> {
+  const temporary = `${path}.${process.pid}.tmp`
+  await writeFile(temporary, content, { flush: true })
+  await rename(temporary, path)
+}

@@ -1,0 +1,167 @@
+/**
+ * A trainer whose engine runs in a child process, so that the caller's event loop never waits for a matrix product.
+ * Cancelling asks first and kills after a grace; a child that dies rejects every pending call with ENGINE_DIED.
+ */
+import { fork } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { GSPOConfig } from '../config.ts'
+import { CHILD_OUTPUT_TAIL_BYTES, CHILD_START_TIMEOUT_MS, CHILD_STOP_GRACE_MS } from '../defaults.ts'
+import { GspoError } from '../errors.ts'
+import type { EvaluateOptions, Trainer } from '../trainer-types.ts'
+import { unpackError } from './protocol.ts'
+import type { CallName, ChildMessage, ParentMessage, TrainerCalls } from './protocol.ts'
+
+/** How to spawn. */
+export interface SpawnOptions {
+  /** Kills the child, whatever it does. */
+  readonly signal?: AbortSignal
+}
+
+interface Pending {
+  readonly resolve: (result: unknown) => void
+  readonly reject: (error: Error) => void
+}
+
+/**
+ * Starts a child, loads the model there and returns the trainer. Throws what createTrainer throws, and ENGINE_DIED or
+ * CANCELLED. The child exits with its parent.
+ */
+export async function spawnTrainer(config: GSPOConfig, options: SpawnOptions = {}): Promise<Trainer> {
+  if (options.signal?.aborted === true)
+    throw new GspoError('CANCELLED', 'the trainer was cancelled before it started')
+  const engine = startEngine(options.signal)
+  try {
+    const timeout = AbortSignal.timeout(CHILD_START_TIMEOUT_MS)
+    const info = await engine.call('open', config, timeout)
+    return {
+      info,
+      step: ({ signal } = {}) => engine.call('step', null, signal),
+      replay: (steps, { signal } = {}) => engine.call('replay', steps, signal),
+      readAdapter: () => engine.call('readAdapter', null),
+      writeAdapter: async (values) => void (await engine.call('writeAdapter', values)),
+      evaluate: ({ signal, ...rest }: EvaluateOptions) => engine.call('evaluate', rest, signal),
+      exportState: () => engine.call('exportState', null),
+      importState: async (bytes) => void (await engine.call('importState', bytes)),
+      exportAdapter: async (dir) => void (await engine.call('exportAdapter', dir)),
+      close: () => engine.close(),
+    }
+  } catch (error) {
+    await engine.close()
+    throw error
+  }
+}
+
+interface Engine {
+  call<Name extends CallName>(
+    name: Name,
+    argument: TrainerCalls[Name]['argument'],
+    signal?: AbortSignal,
+  ): Promise<TrainerCalls[Name]['result']>
+  close(): Promise<void>
+}
+
+function startEngine(signal: AbortSignal | undefined): Engine {
+  // Run from source this file is .ts and so is the child's; in the build both are .js.
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+  const entry = fileURLToPath(new URL(`./child.${extension}`, import.meta.url))
+  const child = fork(entry, [], {
+    serialization: 'advanced',
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    execArgv: childArguments(),
+  })
+  const output = keepTail(child)
+  const pending = new Map<number, Pending>()
+  const exited = Promise.withResolvers<void>()
+  let nextId = 0
+  let death: GspoError | undefined
+  let closing: Promise<void> | undefined
+
+  const die = (reason: string): void => {
+    exited.resolve()
+    const tail = output()
+    death ??= new GspoError(
+      'ENGINE_DIED',
+      `the engine process ${reason}${tail === '' ? '' : `; its last output:\n${tail}`}`,
+    )
+    for (const { reject } of pending.values()) reject(death)
+    pending.clear()
+  }
+  const kill = (): void => void child.kill('SIGKILL')
+  signal?.addEventListener('abort', kill, { once: true })
+  child.on('error', (error) => die(`could not be run: ${error.message}`))
+  // `close` comes after the last output, so that the message can show it.
+  child.on('close', (code, killedBy) => {
+    signal?.removeEventListener('abort', kill)
+    if (signal?.aborted === true)
+      death ??= new GspoError('CANCELLED', 'the trainer was cancelled and its engine process killed')
+    else if (closing !== undefined) death ??= new GspoError('CLOSED', 'the trainer is closed')
+    die(killedBy === null ? `exited with code ${code}` : `was ended by ${killedBy}`)
+  })
+  child.on('message', (message) => {
+    const received = message as ChildMessage // the channel is private to this package's own child
+    const call = pending.get(received.id)
+    if (call === undefined) return
+    pending.delete(received.id)
+    if (received.kind === 'result') call.resolve(received.result)
+    else call.reject(unpackError(received.error))
+  })
+
+  const send = (message: ParentMessage): void => {
+    // A send that fails has lost its child; `close` rejects what is pending.
+    if (child.connected) child.send(message, () => undefined)
+  }
+  const call: Engine['call'] = async (name, argument, callSignal) => {
+    if (death !== undefined) throw death
+    if (closing !== undefined && name !== 'close') throw new GspoError('CLOSED', 'the trainer is closed')
+    if (callSignal?.aborted === true)
+      throw new GspoError('CANCELLED', `${name} was cancelled before it started`)
+    const id = nextId++
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    pending.set(id, { resolve, reject })
+    let grace: NodeJS.Timeout | undefined
+    const cancel = (): void => {
+      send({ kind: 'cancel', id })
+      grace = setTimeout(kill, CHILD_STOP_GRACE_MS)
+    }
+    callSignal?.addEventListener('abort', cancel, { once: true })
+    send({ kind: 'call', id, name, argument } as ParentMessage)
+    try {
+      return (await promise) as TrainerCalls[typeof name]['result']
+    } finally {
+      clearTimeout(grace)
+      callSignal?.removeEventListener('abort', cancel)
+    }
+  }
+  const stop = async (): Promise<void> => {
+    const grace = setTimeout(kill, CHILD_STOP_GRACE_MS)
+    try {
+      if (death === undefined) await call('close', null)
+      if (child.connected) child.disconnect()
+    } catch {
+      // It died instead of closing: the end is the same, and every other pending call has been told.
+    }
+    await exited.promise
+    clearTimeout(grace)
+  }
+  return { call, close: () => (closing ??= stop()) }
+}
+
+/** Only what the child needs of this process's own arguments: export conditions, so that source imports source. */
+function childArguments(): string[] {
+  return process.execArgv.filter(
+    (argument) => argument.startsWith('--conditions=') || argument.startsWith('-C='),
+  )
+}
+
+/** Collects the end of a child's output. */
+function keepTail(child: ChildProcess): () => string {
+  let tail = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding('utf8')
+    stream?.on('data', (text: string) => {
+      tail = (tail + text).slice(-CHILD_OUTPUT_TAIL_BYTES)
+    })
+  }
+  return () => tail.trim()
+}

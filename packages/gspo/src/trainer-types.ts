@@ -1,0 +1,158 @@
+/** What a trainer is, wherever its engine runs: the contract that the in-process and the child-process one share. */
+import type { AdapterLayout } from './lora.ts'
+import type { ModelSummary } from './policy-types.ts'
+import type { StepTrace } from './trace/types.ts'
+
+/** What is known once a trainer is loaded. */
+export interface TrainerInfo {
+  readonly model: ModelSummary & { readonly dir: string }
+  readonly engine: string
+  readonly adapterLayout: AdapterLayout
+  /** Rows of the training data. */
+  readonly datasetSize: number
+  /** Rows of the training data and SHA-256 (hex) over its files' bytes in order. */
+  readonly dataset: { readonly size: number; readonly sha256: string }
+  /** Trainable numbers: the adapter's elements. */
+  readonly trainable: number
+  /** Versions of what computes, for traces. */
+  readonly versions: Readonly<Record<string, string>>
+}
+
+/** Statistics of one step; names as TRL users know them, in camel case. */
+export interface StepStats {
+  /** Number of the step, 1 for the first one. */
+  readonly step: number
+  readonly loss: number
+  /** Mean over scorable completions; 0 where none is scorable (see `unscorable`). */
+  readonly rewardMean: number
+  /** Mean of the groups' deviations (n - 1), as TRL's reward_std. */
+  readonly rewardStd: number
+  readonly clipRatioLow: number
+  readonly clipRatioHigh: number
+  readonly kl: number
+  /** Mean over the tokens that took part in the loss, nats. */
+  readonly entropy: number
+  readonly gradNorm: number
+  readonly learningRate: number
+  readonly ratioMean: number
+  /** Tokens, the end token included. */
+  readonly completionLengthMean: number
+  readonly completionLengthMin: number
+  readonly completionLengthMax: number
+  /** Share of completions cut at max_completion_length. */
+  readonly truncatedFraction: number
+  /** Share of groups whose rewards are all equal: they carry no signal. */
+  readonly zeroVarianceFraction: number
+  /** Completions that no reward could score. */
+  readonly unscorable: number
+  readonly groups: number
+  readonly completions: number
+  readonly promptTokens: number
+  readonly generatedTokens: number
+  /** Generated tokens by the whole step's seconds. */
+  readonly tokensPerSecond: number
+  /** Mean of each reward function's scores, in the order of the configuration; 0 where it scored nothing. */
+  readonly rewardMeans: readonly { readonly name: string; readonly mean: number }[]
+  readonly seconds: {
+    readonly rollout: number
+    readonly reward: number
+    readonly forwardBackward: number
+    readonly optimizer: number
+    readonly total: number
+  }
+}
+
+/** A completion that a reward function could not score. */
+export interface StepRewardFailure {
+  readonly dataPosition: number
+  /** Place of the completion in its group. */
+  readonly completion: number
+  readonly reward: string
+  readonly message: string
+}
+
+/** What a step returns. */
+export interface StepRecord {
+  readonly stats: StepStats
+  readonly trace: StepTrace
+  /** The first failures of reward functions, at most MAX_REPORTED_REWARD_FAILURES. */
+  readonly rewardFailures: readonly StepRewardFailure[]
+  /** The best, a middle and the worst completion as text, at most three, for people to read. */
+  readonly samples: readonly StepSample[]
+}
+
+/** A completion as text. */
+export interface StepSample {
+  readonly prompt: string
+  readonly completion: string
+  /** NaN where it could not be scored. */
+  readonly reward: number
+}
+
+/** What `evaluate` is asked. */
+export interface EvaluateOptions {
+  /** JSONL file. */
+  readonly dataset: string
+  /** First rows only. */
+  readonly limit?: number
+  readonly mode: 'greedy' | 'sample'
+  /** Draws the samples; 0 when left out. */
+  readonly seed?: number
+  readonly signal?: AbortSignal
+}
+
+/** What `evaluate` found. */
+export interface Evaluation {
+  readonly samples: number
+  /** Mean over scorable completions; 0 where none is scorable. */
+  readonly rewardMean: number
+  /** Share of completions that equal the answer, both trimmed. */
+  readonly accuracy: number
+  readonly completionLengthMean: number
+}
+
+/** One step computed again from its trace, beside what the trace should have held. */
+export interface ReplayedStep {
+  readonly stats: StepStats
+  /** The seed a step would have used here. */
+  readonly expectedSeed: number
+  readonly groups: readonly {
+    readonly expectedDataPosition: number
+    /** The data set's row at that position, tokenised. */
+    readonly expectedPromptIds: Int32Array
+    readonly completions: readonly {
+      /** Recomputed under the policy before this step's updates, by one teacher-forced pass. */
+      readonly logps: Float32Array
+      readonly reward: number
+      readonly components: readonly number[]
+      /** Whether every reward declares that equal samples get equal scores. */
+      readonly rewardIsDeterministic: boolean
+    }[]
+  }[]
+}
+
+/** A GSPO trainer. Calls are queued: one runs at a time. */
+export interface Trainer {
+  readonly info: TrainerInfo
+  /**
+   * One rollout batch and its steps_per_generation x num_iterations optimiser updates. Rejects with GspoError; the
+   * state is then what it was before and the trainer usable, whether it failed or was cancelled (CANCELLED). A child
+   * process that does not react to a cancel within CHILD_STOP_GRACE_MS is killed: then it is ENGINE_DIED for all calls.
+   */
+  step(options?: { signal?: AbortSignal }): Promise<StepRecord>
+  /** Computes steps again from their traces, from the current state, without sampling. Throws BAD_TRACE. */
+  replay(steps: readonly StepTrace[], options?: { signal?: AbortSignal }): Promise<ReplayedStep[]>
+  /** A copy of the adapter, in the order of `info.adapterLayout`. */
+  readAdapter(): Promise<Float32Array>
+  /** Replaces the adapter; moments and counters stay. Throws BAD_ADAPTER on a wrong length or a non-finite number. */
+  writeAdapter(values: Float32Array): Promise<void>
+  /** Completes a data set without learning; changes nothing. */
+  evaluate(options: EvaluateOptions): Promise<Evaluation>
+  /** Adapter, moments, counters and data position; equal states give equal bytes. */
+  exportState(): Promise<Uint8Array>
+  /** Continues from exported bytes, bit for bit. Throws BAD_STATE. */
+  importState(bytes: Uint8Array): Promise<void>
+  /** Writes a PEFT adapter folder that transformers and vLLM load. */
+  exportAdapter(dir: string): Promise<void>
+  close(): Promise<void>
+}

@@ -1,0 +1,227 @@
+/**
+ * The trainer in this process: rollout, reward, learning, one call after another. It owns the policy and the state; a
+ * step that fails or is cancelled leaves both as they were. The engine blocks the thread: daemons use spawnTrainer.
+ */
+import { resolve } from 'node:path'
+import type { TrainerState } from './checkpoint/state.ts'
+import { decodeState, encodeState } from './checkpoint/state.ts'
+import { resolveConfig } from './config.ts'
+import type { GSPOConfig, ResolvedConfig } from './config.ts'
+import { loadDataset } from './data/dataset.ts'
+import { createDataOrder } from './data/order.ts'
+import { GspoError } from './errors.ts'
+import { evaluateDataset } from './evaluate.ts'
+import { learn } from './learn.ts'
+import type { LoraConfig } from './lora.ts'
+import { createMutex } from './mutex.ts'
+import { adamwInit } from './optim/adamw.ts'
+import { readAdapterFolder, writeAdapterFolder } from './peft/adapter-folder.ts'
+import { loadPolicy } from './policy.ts'
+import { replaySteps } from './replay.ts'
+import { createRewards } from './rewards/create.ts'
+import { rollout } from './rollout/rollout.ts'
+import { scoreRollout } from './rollout/score-rollout.ts'
+import { describeStep } from './stats.ts'
+import { loadTokenizer } from './tokenizer/tokenizer.ts'
+import type { StepRecord, Trainer, TrainerInfo } from './trainer-types.ts'
+import { engineVersions } from './versions.ts'
+import type { Workshop } from './workshop.ts'
+
+/** A signal that never fires, for calls without one. */
+const NEVER = new AbortController().signal
+
+/**
+ * Loads model, data and rewards into this process. Throws GspoError: BAD_CONFIG, FILE_MISSING, BAD_DATASET,
+ * BAD_TOKENIZER, BAD_REWARD, BAD_ADAPTER, and what loading the model throws.
+ */
+export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
+  const resolved = resolveConfig(config)
+  if (resolved.use_4bit)
+    throw new GspoError(
+      'BAD_CONFIG',
+      'use_4bit is true, but no engine of this version has 4-bit weights: set it to false',
+    )
+  // Cheap checks come before the model is loaded, so that a typing error shows at once.
+  const rewards = await createRewards(resolved.rewards)
+  const dataset = await loadDataset(
+    typeof resolved.dataset === 'string' ? [resolved.dataset] : resolved.dataset,
+  )
+  const tokenizer = await loadTokenizer(resolved.model)
+  const policy = await loadPolicy({
+    modelDir: resolved.model,
+    lora: loraConfigOf(resolved),
+    engine: resolved.engine,
+    threads: resolved.threads,
+  })
+  try {
+    const adapter =
+      resolved.adapter === undefined
+        ? policy.initialAdapter(resolved.adapter_seed)
+        : await readAdapterFolder(resolved.adapter, {
+            layout: policy.adapterLayout,
+            lora: loraConfigOf(resolved),
+          })
+    const order = createDataOrder(dataset.rows.length, resolved.seed, resolved.shuffle_dataset)
+    return localTrainer({ config: resolved, policy, tokenizer, dataset, order, rewards }, adapter)
+  } catch (error) {
+    await policy.close()
+    throw error
+  }
+}
+
+function loraConfigOf(config: ResolvedConfig): LoraConfig {
+  return {
+    rank: config.lora_rank,
+    alpha: config.lora_alpha,
+    targets: config.lora_targets,
+    useRslora: config.use_rslora,
+  }
+}
+
+function localTrainer(workshop: Workshop, adapter: Float32Array): Trainer {
+  const { config, policy } = workshop
+  const layout = policy.adapterLayout
+  const mutex = createMutex()
+  let closed = false
+  let state: TrainerState = {
+    adapter,
+    optimizer: adamwInit(layout.length, layout.tensors.length),
+    step: 0,
+    updates: 0,
+    dataPosition: 0,
+  }
+  policy.setAdapter(adapter)
+
+  const queued = <T>(call: () => Promise<T>): Promise<T> =>
+    mutex.run(() => {
+      if (closed) throw new GspoError('CLOSED', 'the trainer is closed')
+      return call()
+    })
+  const adopt = (next: TrainerState): void => {
+    state = next
+    policy.setAdapter(next.adapter)
+  }
+  return {
+    info: describeTrainer(workshop),
+    step: ({ signal = NEVER } = {}) =>
+      queued(() =>
+        cancellable(signal, async () => {
+          const { record, after } = await runStep(workshop, state, signal)
+          adopt(after)
+          return record
+        }),
+      ),
+    replay: (steps, { signal = NEVER } = {}) =>
+      queued(() =>
+        cancellable(signal, async () => {
+          const { replayed, after } = await replaySteps(workshop, state, steps, signal)
+          adopt(after)
+          return replayed
+        }),
+      ),
+    readAdapter: () => queued(() => Promise.resolve(state.adapter.slice())),
+    writeAdapter: (values) =>
+      queued(async () => {
+        checkAdapter(values, layout.length)
+        adopt({ ...state, adapter: values.slice() })
+      }),
+    evaluate: (options) => {
+      const { signal = NEVER } = options
+      return queued(() => cancellable(signal, () => evaluateDataset(workshop, options, signal)))
+    },
+    exportState: () => queued(() => Promise.resolve(encodeState(state))),
+    importState: (bytes) => queued(async () => adopt(decodeState(bytes, layout))),
+    exportAdapter: (dir) =>
+      queued(() =>
+        writeAdapterFolder(dir, state.adapter, {
+          layout,
+          lora: loraConfigOf(config),
+          baseModel: config.model,
+        }),
+      ),
+    close: () =>
+      mutex.run(async () => {
+        if (closed) return
+        closed = true
+        await policy.close()
+      }),
+  }
+}
+
+/** One step from `state`; pure but for the policy's adapter, which `learn` restores on failure. */
+async function runStep(
+  workshop: Workshop,
+  state: TrainerState,
+  signal: AbortSignal,
+): Promise<{ record: StepRecord; after: TrainerState }> {
+  const { config, policy, tokenizer, dataset, order } = workshop
+  const started = performance.now()
+  const prompts = Array.from({ length: config.prompts_per_step }, (_, index) => {
+    const position = state.dataPosition + index
+    const row = dataset.rows[order.rowAt(position)]
+    if (row === undefined)
+      throw new GspoError('BAD_STATE', `data position ${position} is outside the data set`)
+    return { position, ids: tokenizer.encodePrompt(row.prompt), row }
+  })
+  const groups = await rollout(policy, prompts, {
+    groupSize: config.group_size,
+    maxTokens: config.max_completion_length,
+    sampling: { temperature: config.temperature, topK: config.top_k, topP: config.top_p, minP: config.min_p },
+    seed: config.seed,
+    maxRows: config.max_decoding_rows,
+    stop: config.stop,
+    decode: (ids) => tokenizer.decode(ids),
+    signal,
+  })
+  const rolledOut = performance.now()
+  const scored = await scoreRollout(workshop, prompts, groups, signal)
+  const rewarded = performance.now()
+  const trace = { step: state.step + 1, seed: config.seed, groups: scored.groups }
+  const learned = await learn(policy, state, trace, config, signal)
+  const seconds = {
+    rollout: (rolledOut - started) / 1000,
+    reward: (rewarded - rolledOut) / 1000,
+    total: (performance.now() - started) / 1000,
+  }
+  const stats = describeStep(trace, learned, workshop.rewards, seconds)
+  return {
+    record: { stats, trace, rewardFailures: scored.failures, samples: scored.samples },
+    after: learned.state,
+  }
+}
+
+/** Turns the rejection of a cancelled call into GspoError CANCELLED. */
+async function cancellable<T>(signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+  try {
+    signal.throwIfAborted()
+    return await call()
+  } catch (error) {
+    if (!signal.aborted) throw error
+    throw new GspoError('CANCELLED', 'the call was cancelled; the trainer is as it was before', {
+      cause: error,
+    })
+  }
+}
+
+function checkAdapter(values: Float32Array, length: number): void {
+  if (values.length !== length)
+    throw new GspoError('BAD_ADAPTER', `writeAdapter got ${values.length} elements, expected ${length}`)
+  const bad = values.findIndex((value) => !Number.isFinite(value))
+  if (bad >= 0)
+    throw new GspoError(
+      'BAD_ADAPTER',
+      `writeAdapter got ${values[bad]} at element ${bad}, expected finite numbers`,
+    )
+}
+
+function describeTrainer({ config, policy, dataset }: Workshop): TrainerInfo {
+  return {
+    model: { ...policy.model, dir: resolve(config.model) },
+    engine: policy.engine,
+    adapterLayout: policy.adapterLayout,
+    datasetSize: dataset.rows.length,
+    dataset: { size: dataset.rows.length, sha256: dataset.sha256 },
+    trainable: policy.adapterLayout.length,
+    versions: engineVersions(),
+  }
+}

@@ -10,7 +10,7 @@
  * - `BAD_DELTA` a DELTA file breaks its format; `TRUNCATED` it ends early; `BAD_CHECKSUM` its body was altered
  * - `BAD_METADATA` its metadata lacks or mistypes a field; `BAD_COMPRESSION` tensor bytes do not decompress
  * - `NON_FINITE` a tensor holds NaN or infinity; `UNSUPPORTED` a version, dtype or scheme this code does not know
- * - `BAD_ATTESTATION` an attestation does not prove what it claims; `ATTESTATION_UNSUPPORTED` its kind is not known
+ * - `BAD_ATTESTATION` attestation bytes are malformed or do not prove what they claim
  * - `LIMIT_EXCEEDED` a size from outside is over the reader's limit
  */
 export type WireErrorCode =
@@ -30,7 +30,6 @@ export type WireErrorCode =
   | 'NON_FINITE'
   | 'UNSUPPORTED'
   | 'BAD_ATTESTATION'
-  | 'ATTESTATION_UNSUPPORTED'
   | 'LIMIT_EXCEEDED'
 
 /** Every failure this package reports on purpose; anything else that escapes is a bug. */

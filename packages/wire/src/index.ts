@@ -23,7 +23,24 @@ export { SEAL_CONFIRM_BYTES, SEAL_HELLO_BYTES, SEAL_REPLY_BYTES } from './seal-m
 export { FRAME_HEADER_BYTES, FRAME_TAG_BYTES, decodeFrameHeader, encodeFrameHeader } from './frame-header.ts'
 export type { FrameHeader } from './frame-header.ts'
 export { FrameOpener, FrameSealer } from './frames.ts'
-export { MAX_FRAME_PAYLOAD_BYTES } from './defaults.ts'
+export {
+  BITDELTA_MIN_SCALE_ELEMENTS,
+  DEFAULT_DELTA_LIMITS,
+  I8_BLOCK_ELEMENTS,
+  MAX_FRAME_PAYLOAD_BYTES,
+} from './defaults.ts'
+export type { DeltaLimits } from './defaults.ts'
+export type { ByteSource } from './byte-reader.ts'
+export { DELTA_COMPRESSIONS, DELTA_DTYPES, DELTA_HEADER_BYTES, DELTA_VERSION } from './delta-format.ts'
+export type { DeltaCompression, DeltaDtype, DeltaHeader } from './delta-format.ts'
+export type { DeltaLora, DeltaMetadata } from './delta-metadata.ts'
+export { encodeDelta, encodeDeltaToBuffer } from './delta-encode.ts'
+export type { DeltaInput, DeltaTensorSource } from './delta-encode.ts'
+export { decodeDelta, decodeDeltaBuffer } from './delta-decode.ts'
+export type { DecodedDelta, DeltaHashing, DeltaTail, DeltaTensor } from './delta-decode.ts'
+export type { DeltaScheme, DeltaSignature } from './delta-signatures.ts'
+export { verifyDelta } from './delta-verify.ts'
+export type { DeltaCheck, DeltaCheckName, DeltaVerdict } from './delta-verify.ts'
 export { verifyAttestation } from './attestation/verify.ts'
 export { parseTpmPublic } from './attestation/tpm-public.ts'
 export type { TpmPublic } from './attestation/tpm-public.ts'

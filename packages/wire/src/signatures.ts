@@ -57,6 +57,6 @@ function verifyWith(
 function isSmallOrder(publicKey: Uint8Array): boolean {
   if (publicKey.length !== 32) return false
   const y = Uint8Array.from(publicKey)
-  y[31] = (y[31] ?? 0) & 0x7f
+  y[31] &= 0x7f
   return SMALL_ORDER_Y.has(toHex(y))
 }

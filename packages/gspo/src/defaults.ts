@@ -60,3 +60,15 @@ export const CHILD_START_TIMEOUT_MS = 600_000
 
 /** Largest number of failed rewards described in one step's record. */
 export const MAX_REPORTED_REWARD_FAILURES = 16
+
+/** Tokens by which a KV cache grows: larger blocks are copied less often, smaller ones leave less unused. */
+export const CACHE_BLOCK_TOKENS = 16
+
+/** Tokens that run through the training graph at once; a batch with more runs in parts of whole groups or rows. */
+export const MICRO_BATCH_TOKENS = 4096
+
+/** Largest trace file a reader takes, bytes: a round of 10 million sampled tokens. */
+export const MAX_TRACE_BYTES = 256 * 1024 * 1024
+
+/** Most steps in one trace file: a round has tens. */
+export const MAX_TRACE_STEPS = 100_000

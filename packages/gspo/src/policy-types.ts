@@ -56,7 +56,7 @@ export interface LossBatch extends TokenBatch {
 export type ImportanceSamplingLevel = 'sequence' | 'token' | 'sequence_token'
 
 /** How the per-token losses are summed, as in TRL. */
-export type LossType = 'grpo' | 'bnpo' | 'dapo' | 'dr_grpo' | 'luspo'
+export type LossType = 'grpo' | 'bnpo' | 'dapo' | 'dr_grpo' | 'luspo' | 'cispo' | 'sapo'
 
 /** The loss; names and meaning as in TRL. */
 export interface LossConfig {
@@ -76,6 +76,11 @@ export interface LossConfig {
   router_aux_loss_coef: number
   /** Completion tokens over the whole accumulation window, the divisor of dapo; this batch's when left out. */
   num_items?: number
+  /** Two-sided clipping: the unclipped ratio is cut at this value (INTELLECT-2); none when left out or null. */
+  delta?: number | null
+  /** Slopes of sapo for positive and other advantages; TRL's defaults 1 and 1.05. */
+  sapo_temperature_pos?: number
+  sapo_temperature_neg?: number
 }
 
 /** Log-probabilities and entropies, [rows * completionLength], in nats, 0 at padding. */

@@ -1,2 +1,277 @@
-/** Loads a model folder and an engine into a `Policy`. */
+/** Loads a model folder into a `Policy`: compiled graphs, one adapter, rotary tables. Graphs compile when first used. */
+import { stat } from 'node:fs/promises'
+import { checkBatch, groupSize, packBatch, type PackedBatch } from './batch.ts'
+import { startDecoding } from './decoding.ts'
+import { MICRO_BATCH_TOKENS } from './defaults.ts'
+import type { Engine, Feed, Session } from './engine/engine.ts'
+import { createOnnxCpuEngine } from './engine/onnx-cpu.ts'
+import { GspoError } from './errors.ts'
+import type { Graph } from './graph/graph.ts'
+import { adapterLayout, checkLoraConfig, initialAdapter } from './lora.ts'
+import { lossMetrics, lossWeights, type LossWeights } from './loss-terms.ts'
+import { readModelConfig } from './models/config.ts'
+import { decodeGraph } from './models/decode-graph.ts'
+import { loraSites } from './models/decoder.ts'
+import { ADAPTER_INPUT } from './models/layers.ts'
+import { lossScalars, lossVariant } from './models/loss.ts'
+import { ropeFrequencies, ropeTables } from './models/rope.ts'
+import { lossAndGradientGraph, scoreGraph, type ModelSource } from './models/training-graph.ts'
+import type {
+  Decoding,
+  LossBatch,
+  LossConfig,
+  LossResult,
+  ModelSummary,
+  Policy,
+  PolicyOptions,
+  TokenBatch,
+  TokenScores,
+} from './policy-types.ts'
+import { hashFiles, openCheckpoint } from './weights/checkpoint.ts'
+
 export type * from './policy-types.ts'
+
+/**
+ * Loads a Hugging Face folder.
+ * Throws FILE_MISSING, BAD_SAFETENSORS, BAD_MODEL_CONFIG, UNKNOWN_ARCHITECTURE, TENSOR_MISSING, TENSOR_SHAPE,
+ * BAD_OPTION or ENGINE_UNAVAILABLE.
+ */
+export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
+  const { modelDir, lora, threads } = options
+  checkLoraConfig(lora)
+  if (!Number.isInteger(threads) || threads < 1)
+    throw new GspoError('BAD_OPTION', `threads is ${threads}; it must be a whole number of at least 1`)
+  const folder = await stat(modelDir).catch(() => undefined)
+  if (folder?.isDirectory() !== true)
+    throw new GspoError('FILE_MISSING', `${modelDir} is no folder; give the folder of a Hugging Face model`)
+  const config = await readModelConfig(modelDir)
+  const checkpoint = await openCheckpoint(modelDir)
+  const layout = adapterLayout(loraSites(config, lora), lora.rank)
+  const source = { config, checkpoint, lora, layout }
+  // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
+  const scoring = scoreGraph(source)
+  const model: ModelSummary = {
+    architecture: config.architecture,
+    vocabSize: config.vocabSize,
+    hiddenSize: config.hiddenSize,
+    layers: config.layers,
+    maxPositions: config.maxPositions,
+    eosTokenIds: config.eosTokenIds,
+    padTokenId: config.padTokenId,
+    parameters: checkpoint.parameters,
+    sha256: await hashFiles(checkpoint.files),
+  }
+  return new GraphPolicy(model, source, createOnnxCpuEngine({ threads }), scoring)
+}
+
+class GraphPolicy implements Policy {
+  readonly model: ModelSummary
+  readonly engine: string
+  readonly adapterLayout: Policy['adapterLayout']
+  private readonly source: ModelSource
+  private readonly runner: Engine
+  private readonly scoring: Graph
+  private readonly sessions = new Map<string, Promise<Session>>()
+  private readonly adapter: Feed
+  private readonly noAdapter: Feed
+  private tables: { positions: number; cos: Feed; sin: Feed } | undefined
+  private isClosed = false
+
+  constructor(model: ModelSummary, source: ModelSource, engine: Engine, scoring: Graph) {
+    this.model = model
+    this.source = source
+    this.runner = engine
+    this.engine = engine.name
+    this.scoring = scoring
+    this.adapterLayout = source.layout
+    const { length } = source.layout
+    this.adapter = { dims: [length], values: new Float32Array(length) }
+    this.noAdapter = { dims: [length], values: new Float32Array(length) }
+  }
+
+  initialAdapter(seed: number): Float32Array {
+    return initialAdapter(this.adapterLayout, seed)
+  }
+
+  setAdapter(values: Float32Array): void {
+    if (values.length !== this.adapterLayout.length)
+      throw new GspoError(
+        'BAD_ADAPTER',
+        `adapter has ${values.length} numbers, this model and rank need ${this.adapterLayout.length}`,
+      )
+    this.adapter.values.set(values)
+  }
+
+  async logprobs(
+    batch: TokenBatch,
+    options: { temperature: number; adapter: boolean },
+  ): Promise<TokenScores> {
+    checkBatch(batch, this.model.vocabSize)
+    const scores = emptyScores(batch)
+    const session = await this.session('score', () => this.scoring, 'share')
+    for (const part of this.parts(batch)) {
+      const { slots: _slots, ...feeds } = part.feeds
+      const out = await session.run({
+        ...feeds,
+        ...this.modelFeeds(part, options.temperature),
+        [ADAPTER_INPUT]: options.adapter ? this.adapter : this.noAdapter,
+      })
+      scatterScores(scores, batch, part, out)
+    }
+    return scores
+  }
+
+  async lossAndGradient(batch: LossBatch, loss: LossConfig): Promise<LossResult> {
+    checkBatch(batch, this.model.vocabSize)
+    if (loss.beta !== 0 && batch.refLogps === null)
+      throw new GspoError('BAD_BATCH', `beta is ${loss.beta}, so the batch needs refLogps`)
+    const variant = lossVariant(loss)
+    const session = await this.session(
+      `loss ${JSON.stringify(variant)}`,
+      () => lossAndGradientGraph(this.source, variant),
+      'share',
+    )
+    const weights = lossWeights(batch, loss)
+    const scores = emptyScores(batch)
+    const gradient = new Float32Array(this.adapterLayout.length)
+    let total = 0
+    for (const part of this.parts(batch)) {
+      const out = await session.run({
+        ...part.feeds,
+        ...this.modelFeeds(part, loss.temperature),
+        ...lossFeeds(batch, part, loss, weights),
+        [ADAPTER_INPUT]: this.adapter,
+      })
+      scatterScores(scores, batch, part, out)
+      total += out['loss']?.values[0] ?? NaN
+      addTo(gradient, out['gradient']?.values)
+    }
+    return { loss: total, gradient, metrics: lossMetrics(batch, loss, scores) }
+  }
+
+  async startDecoding(prompts: readonly Int32Array[]): Promise<Decoding> {
+    const session = await this.session('decode', () => decodeGraph(this.source), 'repack')
+    return startDecoding(
+      {
+        config: this.source.config,
+        session,
+        adapter: this.adapter,
+        ropeTables: (positions) => this.ropeFeeds(positions),
+      },
+      prompts,
+    )
+  }
+
+  async close(): Promise<void> {
+    this.isClosed = true
+    const sessions = [...this.sessions.values()]
+    this.sessions.clear()
+    for (const session of sessions) await (await session).close()
+  }
+
+  private session(key: string, graph: () => Graph, weights: 'share' | 'repack'): Promise<Session> {
+    if (this.isClosed) throw new GspoError('CLOSED', 'this policy is closed')
+    const known = this.sessions.get(key)
+    if (known !== undefined) return known
+    const compiling = this.runner.compile(graph(), { weights })
+    this.sessions.set(key, compiling)
+    return compiling
+  }
+
+  /** Cuts a batch into parts that fit, whole groups as long as one fits. */
+  private *parts(batch: TokenBatch): Generator<PackedBatch> {
+    const shared = groupSize(batch)
+    const rowTokens = Math.max(batch.completionLength, 1)
+    const isWhole = batch.promptLength + shared * rowTokens <= MICRO_BATCH_TOKENS
+    const group = isWhole
+      ? shared
+      : largestDivisor(shared, (MICRO_BATCH_TOKENS - batch.promptLength) / rowTokens)
+    const groupTokens = batch.promptLength + group * rowTokens
+    const rows = group * Math.max(Math.floor(MICRO_BATCH_TOKENS / groupTokens), 1)
+    for (let firstRow = 0; firstRow < batch.rows; firstRow += rows) {
+      const part = { firstRow, rows: Math.min(rows, batch.rows - firstRow), group }
+      const packed = packBatch(batch, part, this.source.config.windows)
+      if (packed.slots.length > 0) yield packed
+    }
+  }
+
+  private modelFeeds(part: PackedBatch, temperature: number): Record<string, Feed> {
+    if (!(temperature > 0))
+      throw new GspoError('BAD_OPTION', `temperature is ${temperature}; the loss needs one above 0`)
+    return { ...this.ropeFeeds(part.positions), inverse_temperature: scalarFeed(1 / temperature) }
+  }
+
+  private ropeFeeds(positions: number): { cos: Feed; sin: Feed } {
+    if (this.tables === undefined || this.tables.positions < positions) {
+      const frequencies = ropeFrequencies(this.source.config.rope, this.source.config.headSize)
+      const size = Math.min(Math.max(2 * positions, 256), Math.max(this.model.maxPositions, positions))
+      const { cos, sin } = ropeTables(frequencies, size)
+      const dims = [size, frequencies.inverse.length]
+      this.tables = { positions: size, cos: { dims, values: cos }, sin: { dims, values: sin } }
+    }
+    return { cos: this.tables.cos, sin: this.tables.sin }
+  }
+}
+
+function lossFeeds(
+  batch: LossBatch,
+  { firstRow, rows }: PackedBatch,
+  loss: LossConfig,
+  weights: LossWeights,
+): Record<string, Feed> {
+  const columns = batch.completionLength
+  const cut = (values: Float32Array): Feed => ({
+    dims: [rows, columns],
+    values: values.subarray(firstRow * columns, (firstRow + rows) * columns),
+  })
+  const advantages = batch.advantages.subarray(firstRow, firstRow + rows)
+  const feeds: Record<string, Feed> = {
+    old_logps: cut(batch.oldLogps),
+    token_weights: cut(weights.token),
+    advantages: { dims: [rows, 1], values: advantages },
+  }
+  for (const [name, value] of Object.entries(lossScalars(loss))) feeds[name] = scalarFeed(value)
+  if (loss.importance_sampling_level !== 'token') feeds['sequence_weights'] = cut(weights.sequence)
+  if (loss.beta !== 0 && batch.refLogps !== null) feeds['ref_logps'] = cut(batch.refLogps)
+  if (loss.loss_type === 'sapo') {
+    const { sapo_temperature_pos: positive = 1, sapo_temperature_neg: other = 1.05 } = loss
+    feeds['slopes'] = { dims: [rows, 1], values: advantages.map((value) => (value > 0 ? positive : other)) }
+  }
+  return feeds
+}
+
+function emptyScores({ rows, completionLength }: TokenBatch): TokenScores {
+  return {
+    logps: new Float32Array(rows * completionLength),
+    entropies: new Float32Array(rows * completionLength),
+  }
+}
+
+function scatterScores(
+  scores: TokenScores,
+  batch: TokenBatch,
+  part: PackedBatch,
+  out: Readonly<Record<string, Feed>>,
+): void {
+  const base = part.firstRow * batch.completionLength
+  for (const name of ['logps', 'entropies'] as const) {
+    const values = out[name]?.values
+    for (const [index, slot] of part.slots.entries()) scores[name][base + slot] = values?.[index] ?? NaN
+  }
+}
+
+function addTo(sum: Float32Array, part: Feed['values'] | undefined): void {
+  if (part?.length !== sum.length)
+    throw new GspoError('ENGINE_FAILED', `gradient has ${part?.length} numbers, expected ${sum.length}`)
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number)
+}
+
+function scalarFeed(value: number): Feed {
+  return { dims: [], values: Float32Array.of(value) }
+}
+
+function largestDivisor(value: number, limit: number): number {
+  for (let divisor = Math.floor(Math.min(value, limit)); divisor > 1; divisor--)
+    if (value % divisor === 0) return divisor
+  return 1
+}

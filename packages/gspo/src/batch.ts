@@ -1,0 +1,205 @@
+/** Packs token batches for the training graph: pure. Equal prompts in a row become one, columns of padding go. */
+import { GspoError } from './errors.ts'
+import type { Feed } from './engine/engine.ts'
+import { maskNames } from './models/training-graph.ts'
+import type { TokenBatch } from './policy-types.ts'
+
+/** The lowest float32: masked scores drown in it, and a query that sees nothing stays finite. */
+export const MASKED = -3.4028234663852886e38
+
+/** A part of a batch as the training graph wants it. */
+export interface PackedBatch {
+  /** First row of the batch, and how many. */
+  readonly firstRow: number
+  readonly rows: number
+  /** Scored tokens; entry n is the token at `slots[n]` of [rows, completionLength]. */
+  readonly slots: Int32Array
+  /** Positions that occur: the rotary tables must reach this far. */
+  readonly positions: number
+  readonly feeds: Readonly<Record<string, Feed>>
+}
+
+/** Throws BAD_BATCH when an array's length does not fit the sizes. */
+export function checkBatch(batch: TokenBatch, vocabSize: number): void {
+  const { rows, promptLength, completionLength } = batch
+  const lengths: [string, number, number][] = [
+    ['promptIds', batch.promptIds.length, rows * promptLength],
+    ['promptMask', batch.promptMask.length, rows * promptLength],
+    ['completionIds', batch.completionIds.length, rows * completionLength],
+    ['completionMask', batch.completionMask.length, rows * completionLength],
+  ]
+  for (const [name, seen, expected] of lengths)
+    if (seen !== expected)
+      throw new GspoError('BAD_BATCH', `${name} has ${seen} elements, its sizes want ${expected}`)
+  for (const ids of [batch.promptIds, batch.completionIds])
+    for (const id of ids)
+      if (id < 0 || id >= vocabSize)
+        throw new GspoError('BAD_BATCH', `token id ${id} is outside the vocabulary of ${vocabSize}`)
+}
+
+/** How many rows in a row share one prompt, when that is the same number all through; else 1. */
+export function groupSize(batch: TokenBatch): number {
+  const { rows, promptLength, promptIds, promptMask } = batch
+  const isSame = (a: number, b: number): boolean => {
+    for (let i = 0; i < promptLength; i++) {
+      const [x, y] = [a * promptLength + i, b * promptLength + i]
+      if (promptMask[x] !== promptMask[y] || (promptMask[x] === 1 && promptIds[x] !== promptIds[y]))
+        return false
+    }
+    return true
+  }
+  let size = 0
+  let run = 0
+  for (let row = 0; row <= rows; row++) {
+    if (row < rows && row > 0 && isSame(row - 1, row)) {
+      run++
+      continue
+    }
+    if (run > 0) size = size === 0 ? run : gcd(size, run)
+    run = 1
+  }
+  return Math.max(size, 1)
+}
+
+function gcd(a: number, b: number): number {
+  return b === 0 ? a : gcd(b, a % b)
+}
+
+/** Packs rows `firstRow` to `firstRow + rows`, which are whole groups of `group` rows with one prompt each. */
+export function packBatch(
+  batch: TokenBatch,
+  part: { firstRow: number; rows: number; group: number },
+  windows: readonly (number | null)[],
+): PackedBatch {
+  const { firstRow, rows, group } = part
+  const prompts = rows / group
+  const skip = leadingPadding(batch, firstRow, rows)
+  const promptLength = batch.promptLength - skip
+  const used = usedCompletion(batch, firstRow, rows)
+  // The last token is predicted and predicts nothing: it need not run through the model.
+  const completionLength = Math.max(used - 1, 1)
+  const promptTokens = prompts * promptLength
+  const tokens = promptTokens + rows * completionLength
+
+  const promptIds = new Int32Array(promptTokens)
+  const promptValid = new Int32Array(promptTokens)
+  const completionIds = new Int32Array(rows * completionLength)
+  const positions = new Int32Array(tokens)
+  const promptSizes = new Int32Array(prompts)
+  for (let prompt = 0; prompt < prompts; prompt++) {
+    const from = (firstRow + prompt * group) * batch.promptLength + skip
+    let seen = 0
+    for (let i = 0; i < promptLength; i++) {
+      const at = prompt * promptLength + i
+      promptIds[at] = batch.promptIds[from + i] ?? 0
+      promptValid[at] = batch.promptMask[from + i] ?? 0
+      positions[at] = seen
+      seen += promptValid[at]
+    }
+    promptSizes[prompt] = seen
+  }
+  const scoreRows: number[] = []
+  const targets: number[] = []
+  const slots: number[] = []
+  let reach = promptLength
+  for (let row = 0; row < rows; row++) {
+    const prompt = Math.floor(row / group)
+    const from = (firstRow + row) * batch.completionLength
+    const size = promptSizes[prompt] ?? 0
+    for (let i = 0; i < completionLength; i++) {
+      const at = row * completionLength + i
+      completionIds[at] = batch.completionIds[from + i] ?? 0
+      positions[promptTokens + at] = size + i
+      reach = Math.max(reach, size + i + 1)
+    }
+    for (let i = 0; i < used; i++) {
+      if (batch.completionMask[from + i] !== 1) continue
+      scoreRows.push(
+        i === 0 ? (prompt + 1) * promptLength - 1 : promptTokens + row * completionLength + i - 1,
+      )
+      targets.push(batch.completionIds[from + i] ?? 0)
+      slots.push(row * batch.completionLength + i)
+    }
+  }
+  const int = (dims: number[], values: Int32Array): Feed => ({ dims, values })
+  const sizes = { prompts, group, promptLength, completionLength }
+  const feeds: Record<string, Feed> = {
+    prompt_ids: int([prompts, promptLength], promptIds),
+    completion_ids: int([prompts, group, completionLength], completionIds),
+    positions: int([tokens, 1], positions),
+    score_rows: int([slots.length], Int32Array.from(scoreRows)),
+    targets: int([slots.length], Int32Array.from(targets)),
+    slots: int([slots.length], Int32Array.from(slots)),
+  }
+  for (const window of new Set(windows)) {
+    const names = maskNames(window)
+    const masks = buildMasks(sizes, promptValid, positions, window)
+    feeds[names.prompt] = { dims: [prompts, 1, 1, promptLength, promptLength], values: masks.prompt }
+    feeds[names.completion] = {
+      dims: [prompts, 1, group, 1, completionLength, promptLength + completionLength],
+      values: masks.completion,
+    }
+  }
+  return { firstRow, rows, slots: Int32Array.from(slots), positions: reach, feeds }
+}
+
+interface Sizes {
+  prompts: number
+  group: number
+  promptLength: number
+  completionLength: number
+}
+
+/** A query sees real keys at its own position or before, at most `window` of them. */
+function buildMasks(
+  { prompts, group, promptLength, completionLength }: Sizes,
+  promptValid: Int32Array,
+  positions: Int32Array,
+  window: number | null,
+): { prompt: Float32Array; completion: Float32Array } {
+  const reach = window ?? Infinity
+  const seen = promptLength + completionLength
+  const prompt = new Float32Array(prompts * promptLength * promptLength).fill(MASKED)
+  const completion = new Float32Array(prompts * group * completionLength * seen).fill(MASKED)
+  for (let p = 0; p < prompts; p++) {
+    const base = p * promptLength
+    for (let query = 0; query < promptLength; query++)
+      for (let key = 0; key <= query; key++)
+        if (promptValid[base + key] === 1 && query - key < reach)
+          prompt[(base + query) * promptLength + key] = 0
+    for (let member = 0; member < group; member++) {
+      const row = p * group + member
+      for (let query = 0; query < completionLength; query++) {
+        const at = (row * completionLength + query) * seen
+        const position = positions[prompts * promptLength + row * completionLength + query] ?? 0
+        for (let key = 0; key < promptLength; key++)
+          if (promptValid[base + key] === 1 && position - (positions[base + key] ?? 0) < reach)
+            completion[at + key] = 0
+        for (let key = Math.max(0, query - reach + 1); key <= query; key++)
+          completion[at + promptLength + key] = 0
+      }
+    }
+  }
+  return { prompt, completion }
+}
+
+/** Columns on the left that are padding in every row; at least one column stays. */
+function leadingPadding({ promptLength, promptMask }: TokenBatch, firstRow: number, rows: number): number {
+  let skip = promptLength - 1
+  for (let row = firstRow; row < firstRow + rows; row++)
+    for (let i = 0; i < skip; i++) if (promptMask[row * promptLength + i] === 1) skip = i
+  return Math.max(skip, 0)
+}
+
+/** Columns of completions up to the last real token of any row. */
+function usedCompletion(
+  { completionLength, completionMask }: TokenBatch,
+  firstRow: number,
+  rows: number,
+): number {
+  let used = 0
+  for (let row = firstRow; row < firstRow + rows; row++)
+    for (let i = used; i < completionLength; i++)
+      if (completionMask[row * completionLength + i] === 1) used = i + 1
+  return used
+}

@@ -1,0 +1,193 @@
+/** Autoregressive decoding over a compiled decoding graph; the KV cache lives here, in plain typed arrays. */
+import { MASKED } from './batch.ts'
+import { CACHE_BLOCK_TOKENS } from './defaults.ts'
+import type { Feed, Session } from './engine/engine.ts'
+import { GspoError } from './errors.ts'
+import type { ModelConfig } from './models/config.ts'
+import { cacheNames, stepMaskName } from './models/decode-graph.ts'
+import type { Decoding } from './policy-types.ts'
+
+/** What decoding needs from its policy. */
+export interface DecodingHost {
+  readonly config: ModelConfig
+  readonly session: Session
+  readonly adapter: Feed
+  /** Rotary tables for at least so many positions. */
+  ropeTables(positions: number): { cos: Feed; sin: Feed }
+}
+
+/** Runs all prompts, padded on the left to one length, and returns a decoding at their end. */
+export async function startDecoding(host: DecodingHost, prompts: readonly Int32Array[]): Promise<Decoding> {
+  if (prompts.length === 0 || prompts.some((prompt) => prompt.length === 0))
+    throw new GspoError('BAD_BATCH', 'decoding needs at least one prompt, each of at least one token')
+  const decoding = new CachedDecoding(host, prompts)
+  await decoding.prefill(prompts)
+  return decoding
+}
+
+class CachedDecoding implements Decoding {
+  logits = new Float32Array(0)
+  private readonly host: DecodingHost
+  /** For each row: padding on its left, in cache places. */
+  private padding: number[]
+  /** For each layer keys, then values: [rows, kvHeads, capacity, size]. */
+  private caches: Float32Array[]
+  private capacity: number
+  private filled = 0
+  private isClosed = false
+
+  constructor(host: DecodingHost, prompts: readonly Int32Array[]) {
+    this.host = host
+    const longest = Math.max(...prompts.map((prompt) => prompt.length))
+    this.padding = prompts.map((prompt) => longest - prompt.length)
+    this.capacity = 0
+    this.caches = []
+  }
+
+  get rows(): number {
+    return this.padding.length
+  }
+
+  async prefill(prompts: readonly Int32Array[]): Promise<void> {
+    const length = Math.max(...prompts.map((prompt) => prompt.length))
+    const ids = new Int32Array(this.rows * length)
+    for (const [row, prompt] of prompts.entries()) ids.set(prompt, (row + 1) * length - prompt.length)
+    // A place that nobody sees stands in for the empty cache: engines do not agree on tensors without elements.
+    this.reserve(1)
+    await this.run(ids, length)
+  }
+
+  async step(tokens: Int32Array): Promise<void> {
+    if (tokens.length !== this.rows)
+      throw new GspoError('BAD_BATCH', `step got ${tokens.length} tokens for ${this.rows} rows`)
+    await this.run(tokens, 1)
+  }
+
+  select(rows: readonly number[]): void {
+    this.checkOpen()
+    if (rows.some((row) => !Number.isInteger(row) || row < 0 || row >= this.rows))
+      throw new GspoError('BAD_BATCH', `select of rows ${rows.join(', ')} out of ${this.rows}`)
+    const { kvHeads, headSize, vocabSize } = this.host.config
+    const rowSize = kvHeads * this.capacity * headSize
+    this.caches = this.caches.map((cache) => gatherBlocks(cache, rows, rowSize))
+    this.logits = gatherBlocks(this.logits, rows, vocabSize)
+    this.padding = rows.map((row) => this.padding[row] ?? 0)
+  }
+
+  close(): void {
+    this.isClosed = true
+    this.caches = []
+  }
+
+  private async run(ids: Int32Array, queries: number): Promise<void> {
+    this.checkOpen()
+    const { config, session, adapter } = this.host
+    const rows = this.rows
+    const end = this.filled + queries
+    if (end > config.maxPositions)
+      throw new GspoError('BAD_BATCH', `${end} tokens; the model takes ${config.maxPositions} at most`)
+    const { cos, sin } = this.host.ropeTables(end)
+    const feeds: Record<string, Feed> = {
+      ids: { dims: [rows, queries], values: ids },
+      positions: { dims: [rows * queries, 1], values: this.positions(queries) },
+      last_rows: {
+        dims: [rows],
+        values: Int32Array.from({ length: rows }, (_, row) => (row + 1) * queries - 1),
+      },
+      cos,
+      sin,
+      adapter,
+    }
+    for (const window of new Set(config.windows))
+      feeds[stepMaskName(window)] = {
+        dims: [rows, 1, 1, queries, this.capacity + queries],
+        values: this.mask(queries, window),
+      }
+    const dims = [rows, config.kvHeads, this.capacity, config.headSize]
+    for (let layer = 0; layer < config.layers; layer++) {
+      const names = cacheNames(layer)
+      feeds[names.keys] = { dims, values: this.caches[2 * layer] ?? new Float32Array(0) }
+      feeds[names.values] = { dims, values: this.caches[2 * layer + 1] ?? new Float32Array(0) }
+    }
+    if (this.logits.length !== rows * config.vocabSize)
+      this.logits = new Float32Array(rows * config.vocabSize)
+    const into = { logits: { dims: [rows, config.vocabSize], values: this.logits } }
+    const { cache } = await session.run(feeds, into)
+    this.reserve(end)
+    if (cache?.values instanceof Float32Array) this.append(cache.values, queries)
+    this.filled = end
+  }
+
+  private positions(queries: number): Int32Array {
+    const positions = new Int32Array(this.rows * queries)
+    for (const [row, padding] of this.padding.entries())
+      for (let i = 0; i < queries; i++) positions[row * queries + i] = Math.max(this.filled + i - padding, 0)
+    return positions
+  }
+
+  /** [rows, queries, capacity + queries]: cache places of the row's tokens, and new tokens up to the query. */
+  private mask(queries: number, window: number | null): Float32Array {
+    const seen = this.capacity + queries
+    const mask = new Float32Array(this.rows * queries * seen).fill(MASKED)
+    for (const [row, padding] of this.padding.entries())
+      for (let query = 0; query < queries; query++) {
+        const at = (row * queries + query) * seen
+        const place = this.filled + query
+        const first = Math.max(padding, window === null ? 0 : place - window + 1)
+        mask.fill(0, at + Math.min(first, this.filled), at + this.filled)
+        const firstNew = Math.max(first - this.filled, 0)
+        if (firstNew <= query) mask.fill(0, at + this.capacity + firstNew, at + this.capacity + query + 1)
+      }
+    return mask
+  }
+
+  /** Makes room for `tokens` places, in blocks so that growing is rare and the engine sees few different sizes. */
+  private reserve(tokens: number): void {
+    if (tokens <= this.capacity) return
+    const { layers, kvHeads, headSize } = this.host.config
+    const capacity = Math.ceil(tokens / CACHE_BLOCK_TOKENS) * CACHE_BLOCK_TOKENS
+    const blocks = this.rows * kvHeads
+    this.caches = Array.from({ length: 2 * layers }, (_, index) => {
+      const grown = new Float32Array(blocks * capacity * headSize)
+      const old = this.caches[index]
+      const [from, to] = [this.capacity * headSize, capacity * headSize]
+      if (old !== undefined && this.filled > 0)
+        for (let block = 0; block < blocks; block++)
+          grown.set(old.subarray(block * from, block * from + this.filled * headSize), block * to)
+      return grown
+    })
+    this.capacity = capacity
+  }
+
+  /** Copies the new keys and values [2 * layers, rows, kvHeads, queries, size] behind the old ones. */
+  private append(fresh: Float32Array, queries: number): void {
+    const { kvHeads, headSize } = this.host.config
+    const blocks = this.rows * kvHeads
+    const width = queries * headSize
+    for (const [index, cache] of this.caches.entries()) {
+      const base = index * blocks * width
+      for (let block = 0; block < blocks; block++) {
+        const to = (block * this.capacity + this.filled) * headSize
+        const from = base + block * width
+        // An element loop: for the few dozen numbers of one token it is faster than subarray and set.
+        if (width <= 256) for (let i = 0; i < width; i++) cache[to + i] = fresh[from + i] as number
+        else cache.set(fresh.subarray(from, from + width), to)
+      }
+    }
+  }
+
+  private checkOpen(): void {
+    if (this.isClosed) throw new GspoError('CLOSED', 'this decoding is closed')
+  }
+}
+
+function gatherBlocks(
+  values: Float32Array,
+  blocks: readonly number[],
+  size: number,
+): Float32Array<ArrayBuffer> {
+  const gathered = new Float32Array(blocks.length * size)
+  for (const [to, from] of blocks.entries())
+    gathered.set(values.subarray(from * size, (from + 1) * size), to * size)
+  return gathered
+}

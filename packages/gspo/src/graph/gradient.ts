@@ -1,0 +1,221 @@
+/** Reverse-mode differentiation of a graph: pure, it only appends operations to the same builder. */
+import { GspoError } from '../errors.ts'
+import { addDims, mulDims, type Shape } from './dims.ts'
+import { describe, dimOf, type GraphBuilder } from './graph.ts'
+import type { Tensor } from './ops.ts'
+
+/**
+ * Gradients of a scalar with respect to some tensors, in their order.
+ * A tensor that the scalar does not depend on gets zeros. Only the paths that lead to `wanted` are built.
+ */
+export function gradients(builder: GraphBuilder, scalar: Tensor, wanted: readonly Tensor[]): Tensor[] {
+  if (scalar.shape.length !== 0)
+    throw new GspoError('BAD_GRAPH', `can differentiate a scalar only, not ${describe(scalar)}`)
+  const order = topologicalOrder(scalar)
+  const depends = new Set<Tensor>(wanted)
+  for (const tensor of order) if (tensor.inputs.some((input) => depends.has(input))) depends.add(tensor)
+
+  const flowing = new Map<Tensor, Tensor>([[scalar, builder.constant(1)]])
+  for (const tensor of order.toReversed()) {
+    const gradient = flowing.get(tensor)
+    if (gradient === undefined || !depends.has(tensor)) continue
+    const parts = backward(builder, tensor, gradient, (input) => depends.has(input))
+    for (const [index, part] of parts.entries()) {
+      const input = tensor.inputs[index]
+      if (part === undefined || input === undefined || !depends.has(input)) continue
+      const sum = flowing.get(input)
+      flowing.set(input, sum === undefined ? part : builder.add(sum, part))
+    }
+  }
+  return wanted.map((tensor) => flowing.get(tensor) ?? builder.expand(builder.constant(0), tensor.shape))
+}
+
+function topologicalOrder(root: Tensor): Tensor[] {
+  // Ids grow along every edge, so sorting by id is a topological order.
+  const seen = new Set<Tensor>()
+  const pending = [root]
+  for (let tensor = pending.pop(); tensor !== undefined; tensor = pending.pop()) {
+    if (seen.has(tensor)) continue
+    seen.add(tensor)
+    pending.push(...tensor.inputs)
+  }
+  return [...seen].sort((a, b) => a.id - b.id)
+}
+
+/** Gradients that one operation passes to its inputs; undefined where none flows. */
+function backward(
+  g: GraphBuilder,
+  tensor: Tensor,
+  gradient: Tensor,
+  isNeeded: (input: Tensor) => boolean,
+): (Tensor | undefined)[] {
+  const { op } = tensor
+  const input = (index: number): Tensor => {
+    const found = tensor.inputs[index]
+    if (found === undefined) throw new GspoError('BAD_GRAPH', `${describe(tensor)} has no input ${index}`)
+    return found
+  }
+  const when = (index: number, make: () => Tensor): Tensor | undefined =>
+    isNeeded(input(index)) ? make() : undefined
+
+  switch (op.kind) {
+    case 'add':
+      return [0, 1].map((index) => when(index, () => unbroadcast(g, gradient, input(index).shape)))
+    case 'sub':
+      return [
+        when(0, () => unbroadcast(g, gradient, input(0).shape)),
+        when(1, () => unbroadcast(g, g.unary('neg', gradient), input(1).shape)),
+      ]
+    case 'mul':
+      return [
+        when(0, () => unbroadcast(g, g.mul(gradient, input(1)), input(0).shape)),
+        when(1, () => unbroadcast(g, g.mul(gradient, input(0)), input(1).shape)),
+      ]
+    case 'div':
+      return [
+        when(0, () => unbroadcast(g, g.div(gradient, input(1)), input(0).shape)),
+        when(1, () =>
+          unbroadcast(g, g.unary('neg', g.div(g.mul(gradient, tensor), input(1))), input(1).shape),
+        ),
+      ]
+    case 'min':
+    case 'max': {
+      // Where both are equal half goes to each, as in PyTorch.
+      const [low, high] = op.kind === 'min' ? [input(0), input(1)] : [input(1), input(0)]
+      const first = g.where(
+        g.binary('equal', input(0), input(1)),
+        g.constant(0.5),
+        g.cast(g.binary('less', low, high), 'f32'),
+      )
+      return [
+        when(0, () => unbroadcast(g, g.mul(gradient, first), input(0).shape)),
+        when(1, () => unbroadcast(g, g.mul(gradient, g.sub(g.constant(1), first)), input(1).shape)),
+      ]
+    }
+    case 'neg':
+      return [g.unary('neg', gradient)]
+    case 'exp':
+      return [g.mul(gradient, tensor)]
+    case 'log':
+      return [g.div(gradient, input(0))]
+    case 'sqrt':
+      return [g.div(g.mul(gradient, g.constant(0.5)), tensor)]
+    case 'sigmoid':
+      return [g.mul(gradient, g.mul(tensor, g.sub(g.constant(1), tensor)))]
+    case 'softplus':
+      return [g.mul(gradient, g.unary('sigmoid', input(0)))]
+    case 'where':
+      return [
+        undefined,
+        when(1, () => unbroadcast(g, g.where(input(0), gradient, g.constant(0)), input(1).shape)),
+        when(2, () => unbroadcast(g, g.where(input(0), g.constant(0), gradient), input(2).shape)),
+      ]
+    case 'matmul': {
+      const { transA, transB, alpha } = op
+      const [a, b] = [input(0), input(1)]
+      return [
+        when(0, () =>
+          transA
+            ? g.matmul(b, gradient, { transA: transB, transB: true, alpha })
+            : g.matmul(gradient, b, { transB: !transB, alpha }),
+        ),
+        when(1, () =>
+          transB
+            ? g.matmul(gradient, a, { transA: true, transB: transA, alpha })
+            : g.matmul(a, gradient, { transA: !transA, alpha }),
+        ),
+      ]
+    }
+    case 'softmax': {
+      const weighted = g.mul(gradient, tensor)
+      const total = g.sum(weighted, [tensor.shape.length - 1], true)
+      return [g.sub(weighted, g.mul(tensor, total))]
+    }
+    case 'sum': {
+      const kept = input(0).shape.map((dim, axis) => (op.axes.includes(axis) ? 1 : dim))
+      return [g.expand(g.reshape(gradient, kept), input(0).shape)]
+    }
+    case 'reshape':
+      return [g.reshape(gradient, input(0).shape)]
+    case 'expand':
+      return [unbroadcast(g, gradient, input(0).shape)]
+    case 'transpose':
+      return [
+        g.transpose(
+          gradient,
+          op.perm.map((_, axis) => op.perm.indexOf(axis)),
+        ),
+      ]
+    case 'slice': {
+      const whole = dimOf(input(0), op.axis)
+      const zeros = (size: Shape[number]): Tensor =>
+        g.expand(
+          g.constant(0),
+          tensor.shape.map((dim, axis) => (axis === op.axis ? size : dim)),
+        )
+      const parts = [gradient]
+      if (op.start !== 0) parts.unshift(zeros(op.start))
+      if (op.end !== whole) parts.push(zeros(addDims(whole, mulDims(-1, op.end))))
+      return [g.concat(parts, op.axis)]
+    }
+    case 'concat': {
+      let start: Shape[number] = 0
+      return tensor.inputs.map((part, index) => {
+        const from = start
+        start = addDims(from, dimOf(part, op.axis))
+        const to = start
+        return when(index, () => g.slice(gradient, op.axis, from, to))
+      })
+    }
+    case 'gatherRows':
+      return [g.scatterAddRows(gradient, input(1), dimOf(input(0), 0))]
+    case 'scatterAddRows':
+      return [g.gatherRows(gradient, input(1))]
+    case 'pick':
+      return [g.scatterPick(gradient, input(1), dimOf(input(0), 1))]
+    case 'scatterPick':
+      return [g.pick(gradient, input(1))]
+    case 'rmsNorm': {
+      if (isNeeded(input(1))) throw new GspoError('BAD_GRAPH', 'the weight of rmsNorm is frozen')
+      // dx = r (u - n mean(u n)), u = gradient * weight, n = x r, r = the inverse root mean square.
+      const [x, weight] = [input(0), input(1)]
+      const inverse = g.inverseRms(x, op.epsilon)
+      const normal = g.mul(x, inverse)
+      const upstream = g.mul(gradient, weight)
+      const axis = x.shape.length - 1
+      const size = dimOf(x, axis)
+      if (typeof size !== 'number') throw new GspoError('BAD_GRAPH', `rmsNorm over ${size} numbers`)
+      const mean = g.mul(g.sum(g.mul(upstream, normal), [axis], true), g.constant(1 / size))
+      return [g.mul(g.sub(upstream, g.mul(normal, mean)), inverse)]
+    }
+    case 'rope':
+      // A rotation: its adjoint turns the other way. A scaling inside cos and sin stays as it is.
+      return [g.rope(gradient, input(1), input(2), g.unary('neg', input(3)), op.heads)]
+    case 'attachGradient':
+      return [undefined, g.mul(g.reshape(gradient, [...gradient.shape, 1]), input(2)), undefined]
+    case 'cast':
+    case 'less':
+    case 'equal':
+    case 'stopGradient':
+    case 'topIndices':
+    case 'nonZero':
+      return []
+    case 'input':
+    case 'weight':
+    case 'constant':
+      return []
+    case 'maximum':
+    case 'inverseRms':
+      throw new GspoError('BAD_GRAPH', `${op.kind} has no gradient; put it behind stopGradient`)
+  }
+}
+
+/** Sums a gradient over the axes along which its tensor was broadcast. */
+function unbroadcast(g: GraphBuilder, gradient: Tensor, shape: Shape): Tensor {
+  const extra = gradient.shape.length - shape.length
+  const axes = gradient.shape.flatMap((dim, axis) =>
+    axis < extra || (shape[axis - extra] === 1 && dim !== 1) ? [axis] : [],
+  )
+  const summed = axes.length === 0 ? gradient : g.sum(gradient, axes, true)
+  return g.reshape(summed, shape)
+}

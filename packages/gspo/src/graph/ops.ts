@@ -1,0 +1,84 @@
+/** The primitive operations of a graph, as data: what an engine must implement and nothing else. */
+import type { Dim, Shape } from './dims.ts'
+
+/** Element types: float32, int32 (token ids, indices) and booleans. */
+export type DType = 'f32' | 'i32' | 'bool'
+
+/** How a frozen tensor lies in its file. */
+export type StoredType = 'F32' | 'F16' | 'BF16'
+
+/** A frozen tensor in a file; engines read or map it themselves and give it to the graph as float32. */
+export interface WeightSource {
+  readonly name: string
+  /** Absolute path, free of symbolic links. */
+  readonly file: string
+  /** First byte in the file. */
+  readonly offset: number
+  readonly byteLength: number
+  readonly stored: StoredType
+  readonly shape: readonly number[]
+}
+
+/** Elementwise functions of two tensors, with NumPy broadcasting. */
+export type BinaryKind = 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'less' | 'equal'
+
+/** Elementwise functions of one tensor. */
+export type UnaryKind = 'neg' | 'exp' | 'log' | 'sqrt' | 'sigmoid' | 'softplus'
+
+/** One primitive with its attributes; negative axes are resolved by the builder. */
+export type Op =
+  | { readonly kind: 'input'; readonly name: string }
+  | { readonly kind: 'weight'; readonly source: WeightSource }
+  | { readonly kind: 'constant'; readonly values: readonly number[] }
+  | { readonly kind: BinaryKind }
+  | { readonly kind: UnaryKind }
+  | { readonly kind: 'cast' }
+  /** where(condition, a, b) */
+  | { readonly kind: 'where' }
+  /** alpha * a b over the last two axes, either transposed; leading axes are equal. */
+  | { readonly kind: 'matmul'; readonly transA: boolean; readonly transB: boolean; readonly alpha: number }
+  /** Over the last axis. */
+  | { readonly kind: 'softmax' }
+  | { readonly kind: 'sum' | 'maximum'; readonly axes: readonly number[]; readonly keepDims: boolean }
+  | { readonly kind: 'reshape' }
+  | { readonly kind: 'expand' }
+  | { readonly kind: 'transpose'; readonly perm: readonly number[] }
+  | { readonly kind: 'slice'; readonly axis: number; readonly start: Dim; readonly end: Dim }
+  | { readonly kind: 'concat'; readonly axis: number }
+  /** rows(x [T, ...], index [N]) -> [N, ...] */
+  | { readonly kind: 'gatherRows' }
+  /** scatterAddRows(x [N, ...], index [N]) -> [T, ...]: zeros plus each row of x at its index. */
+  | { readonly kind: 'scatterAddRows' }
+  /** pick(x [N, V], index [N, k]) -> [N, k]: elements of each row. */
+  | { readonly kind: 'pick' }
+  /** scatterPick(x [N, k], index [N, k]) -> [N, V]: the adjoint of pick. */
+  | { readonly kind: 'scatterPick' }
+  /** Indices of the k largest of the last axis, largest first, as i32. */
+  | { readonly kind: 'topIndices'; readonly k: number }
+  /** Positions of the true elements of a vector, as i32, a size known only at run time. */
+  | { readonly kind: 'nonZero' }
+  /** x / sqrt(mean(x^2) + epsilon) * w over the last axis. */
+  | { readonly kind: 'rmsNorm'; readonly epsilon: number }
+  /** 1 / sqrt(mean(x^2) + epsilon) over the last axis, kept as size 1. */
+  | { readonly kind: 'inverseRms'; readonly epsilon: number }
+  /**
+   * Rotary position embedding in halves: rope(x [B, S, heads * size], positions [B, S], cos [M, r/2], sin [M, r/2]),
+   * turning the first r = 2 * cos.shape[1] numbers of each head.
+   */
+  | { readonly kind: 'rope'; readonly heads: number }
+  /** Its argument, with no gradient. */
+  | { readonly kind: 'stopGradient' }
+  /** attachGradient(value [N], x [N, H], jacobian [N, H]): value; its gradient to x is g[n] * jacobian[n]. */
+  | { readonly kind: 'attachGradient' }
+
+/** The name of a primitive. */
+export type OpKind = Op['kind']
+
+/** One value of a graph: the result of one operation. */
+export interface Tensor {
+  readonly id: number
+  readonly op: Op
+  readonly inputs: readonly Tensor[]
+  readonly shape: Shape
+  readonly dtype: DType
+}

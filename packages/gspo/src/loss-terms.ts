@@ -1,0 +1,117 @@
+/** What of the loss is plain arithmetic on masks and log-probabilities: aggregation weights and metrics. Pure. */
+import type { LossBatch, LossConfig, LossMetrics, TokenScores } from './policy-types.ts'
+
+/** Weights of the whole batch, so that parts of it can run one after the other and be added. */
+export interface LossWeights {
+  /** [rows * completionLength]: mask times the share of each token in the loss. */
+  readonly token: Float32Array
+  /** [rows * completionLength]: mask / tokens of the row; their weighted sum is the sequence's mean. */
+  readonly sequence: Float32Array
+}
+
+/** Aggregation as in TRL: grpo, bnpo, dapo, dr_grpo, luspo (cispo as dapo, sapo as grpo). */
+export function lossWeights(batch: LossBatch, config: LossConfig): LossWeights {
+  const { rows, completionLength, completionMask } = batch
+  const token = new Float32Array(completionMask.length)
+  const sequence = new Float32Array(completionMask.length)
+  const lengths = rowLengths(batch)
+  const total = lengths.reduce((sum, length) => sum + length, 0)
+  for (let row = 0; row < rows; row++) {
+    const length = Math.max(lengths[row] ?? 0, 1)
+    const share = tokenShare(config, { rows, length, total })
+    for (let i = row * completionLength; i < (row + 1) * completionLength; i++) {
+      if (completionMask[i] !== 1) continue
+      token[i] = share
+      sequence[i] = 1 / length
+    }
+  }
+  return { token, sequence }
+}
+
+function tokenShare(config: LossConfig, sizes: { rows: number; length: number; total: number }): number {
+  const { rows, length, total } = sizes
+  switch (config.loss_type) {
+    case 'grpo':
+    case 'sapo':
+      return 1 / (rows * length)
+    case 'bnpo':
+      return 1 / Math.max(total, 1)
+    case 'dapo':
+    case 'cispo':
+      return 1 / Math.max(config.num_items ?? total, 1)
+    case 'dr_grpo':
+      return 1 / (rows * config.max_completion_length)
+    case 'luspo':
+      return 1 / rows
+  }
+}
+
+/** Means as TRL logs them: over sequences where the ratio is a sequence's, else over real tokens. */
+export function lossMetrics(batch: LossBatch, config: LossConfig, scores: TokenScores): LossMetrics {
+  const { rows, completionLength, completionMask, advantages, oldLogps, refLogps } = batch
+  const isSequence = config.importance_sampling_level === 'sequence'
+  const ratio = new MeanOf()
+  const low = new MeanOf()
+  const high = new MeanOf()
+  const kl = new MeanOf()
+  const entropy = new MeanOf()
+  const count = (value: number, advantage: number): void => {
+    ratio.add(value)
+    low.add(value < 1 - config.epsilon && advantage < 0 ? 1 : 0)
+    high.add(value > 1 + config.epsilon_high && advantage > 0 ? 1 : 0)
+  }
+  for (let row = 0; row < rows; row++) {
+    const advantage = advantages[row] ?? 0
+    const sequence = sequenceRatio(batch, scores, row)
+    if (isSequence) count(sequence, advantage)
+    for (let i = row * completionLength; i < (row + 1) * completionLength; i++) {
+      if (completionMask[i] !== 1) continue
+      const logp = scores.logps[i] ?? 0
+      const own = Math.exp(logp - (oldLogps[i] ?? 0))
+      const used = config.importance_sampling_level === 'token' ? own : sequence
+      if (!isSequence) count(used, advantage)
+      entropy.add(scores.entropies[i] ?? 0)
+      const difference = refLogps === null ? 0 : (refLogps[i] ?? 0) - logp
+      const k3 = Math.exp(difference) - difference - 1
+      kl.add(config.use_bias_correction_kl ? k3 * used : k3)
+    }
+  }
+  return {
+    ratioMean: ratio.mean,
+    clipRatioLow: low.mean,
+    clipRatioHigh: high.mean,
+    kl: kl.mean,
+    entropy: entropy.mean,
+  }
+}
+
+function sequenceRatio(batch: LossBatch, scores: TokenScores, row: number): number {
+  const { completionLength, completionMask, oldLogps } = batch
+  const mean = new MeanOf()
+  for (let i = row * completionLength; i < (row + 1) * completionLength; i++)
+    if (completionMask[i] === 1) mean.add((scores.logps[i] ?? 0) - (oldLogps[i] ?? 0))
+  return Math.exp(mean.mean)
+}
+
+function rowLengths({ rows, completionLength, completionMask }: LossBatch): number[] {
+  return Array.from({ length: rows }, (_, row) => {
+    let length = 0
+    for (let i = 0; i < completionLength; i++) length += completionMask[row * completionLength + i] ?? 0
+    return length
+  })
+}
+
+/** A running mean; of nothing it is 0. */
+class MeanOf {
+  private total = 0
+  private count = 0
+
+  add(value: number): void {
+    this.total += value
+    this.count++
+  }
+
+  get mean(): number {
+    return this.count === 0 ? 0 : this.total / this.count
+  }
+}

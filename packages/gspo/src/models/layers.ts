@@ -1,0 +1,134 @@
+/** The parts that every decoder here shares: linear layers with LoRA, norms, rotary embedding, feed-forward. */
+import type { GraphBuilder } from '../graph/graph.ts'
+import { dimOf } from '../graph/graph.ts'
+import { mulDims } from '../graph/dims.ts'
+import type { Tensor } from '../graph/ops.ts'
+import { loraScale, loraTensorName, type AdapterLayout, type LoraConfig } from '../lora.ts'
+import type { Checkpoint } from '../weights/checkpoint.ts'
+import type { ModelConfig } from './config.ts'
+
+/** Builds layers of one model into one graph. */
+export interface LayerContext {
+  readonly g: GraphBuilder
+  readonly config: ModelConfig
+  readonly checkpoint: Checkpoint
+  readonly adapter: AdapterMatrices
+}
+
+/** The adapter inside a graph: one flat input, cut into matrices. */
+export interface AdapterMatrices {
+  readonly scale: number
+  /** All matrices in the layout's order. */
+  readonly all: readonly Tensor[]
+  /** A and B of a module, or undefined where it has no LoRA. */
+  of(module: string): { a: Tensor; b: Tensor } | undefined
+}
+
+/** The name of the flat adapter input. */
+export const ADAPTER_INPUT = 'adapter'
+
+/** Cuts the flat adapter input into its matrices. */
+export function adapterMatrices(g: GraphBuilder, layout: AdapterLayout, lora: LoraConfig): AdapterMatrices {
+  const flat = g.input(ADAPTER_INPUT, [layout.length])
+  const byName = new Map(
+    layout.tensors.map(({ name, shape, offset }) => {
+      const part = g.slice(flat, 0, offset, offset + shape[0] * shape[1])
+      return [name, g.reshape(part, shape)] as const
+    }),
+  )
+  return {
+    scale: loraScale(lora),
+    all: [...byName.values()],
+    of: (module) => {
+      const a = byName.get(loraTensorName(module, 'A'))
+      const b = byName.get(loraTensorName(module, 'B'))
+      return a === undefined || b === undefined ? undefined : { a, b }
+    },
+  }
+}
+
+/** y = x W^T (+ bias) (+ s (x A^T) B^T) for x [T, in]. */
+export function linear(
+  { g, checkpoint, adapter }: LayerContext,
+  module: string,
+  x: Tensor,
+  outSize: number,
+  hasBias = false,
+): Tensor {
+  const inSize = dimOf(x, 1)
+  const weight = g.weight(checkpoint.get(`${module}.weight`, [outSize, Number(inSize)]))
+  let y = g.matmul(x, weight, { transB: true })
+  if (hasBias) y = g.add(y, g.weight(checkpoint.get(`${module}.bias`, [outSize])))
+  const lora = adapter.of(module)
+  if (lora === undefined) return y
+  const low = g.matmul(x, lora.a, { transB: true })
+  return g.add(y, g.matmul(low, lora.b, { transB: true, alpha: adapter.scale }))
+}
+
+/** RMSNorm with the weight of `module`. */
+export function norm({ g, config, checkpoint }: LayerContext, module: string, x: Tensor): Tensor {
+  const weight = g.weight(checkpoint.get(`${module}.weight`, [Number(x.shape.at(-1))]))
+  return g.rmsNorm(x, weight, config.normEpsilon)
+}
+
+/** Rotary embedding's inputs: a position for each token, and tables of cosine and sine. */
+export interface RopeInputs {
+  /** [T, 1]: the engine's kernel allows no more tokens in a row than the tables have positions. */
+  readonly positions: Tensor
+  /** [positions, pairs] */
+  readonly cos: Tensor
+  readonly sin: Tensor
+}
+
+/** Queries, keys and values of T tokens, rotated: q [T, heads * size], k and v [T, kvHeads * size]. */
+export function projectHeads(
+  context: LayerContext,
+  module: string,
+  x: Tensor,
+  rope: RopeInputs,
+): { q: Tensor; k: Tensor; v: Tensor } {
+  const { g, config } = context
+  const tokens = dimOf(x, 0)
+  const project = (name: string, heads: number): Tensor =>
+    linear(context, `${module}.${name}_proj`, x, heads * config.headSize, config.qkvBias)
+  const rotate = (y: Tensor, name: string, heads: number): Tensor => {
+    const width = heads * config.headSize
+    const normed = config.qkNorm
+      ? norm(context, `${module}.${name}_norm`, g.reshape(y, [mulDims(tokens, heads), config.headSize]))
+      : y
+    const turned = g.rope(g.reshape(normed, [tokens, 1, width]), rope.positions, rope.cos, rope.sin, heads)
+    return g.reshape(turned, [tokens, width])
+  }
+  return {
+    q: rotate(project('q', config.heads), 'q', config.heads),
+    k: rotate(project('k', config.kvHeads), 'k', config.kvHeads),
+    v: project('v', config.kvHeads),
+  }
+}
+
+/** down(silu(gate(x)) * up(x)) */
+export function gatedFeedForward(
+  context: LayerContext,
+  names: { gate: string; up: string; down: string },
+  x: Tensor,
+  innerSize: number,
+): Tensor {
+  const { g, config } = context
+  const gate = linear(context, names.gate, x, innerSize, config.mlpBias)
+  const up = linear(context, names.up, x, innerSize, config.mlpBias)
+  const active = g.mul(g.mul(gate, g.unary('sigmoid', gate)), up)
+  return linear(context, names.down, active, config.hiddenSize, config.mlpBias)
+}
+
+/** Rows of the embedding matrix for ids [T]. */
+export function embed({ g, config, checkpoint }: LayerContext, ids: Tensor): Tensor {
+  return g.gatherRows(g.weight(checkpoint.get(EMBEDDING, [config.vocabSize, config.hiddenSize])), ids)
+}
+
+/** The head's matrix [vocab, hidden]: its own, or the embedding's when tied. */
+export function headWeight({ g, config, checkpoint }: LayerContext): Tensor {
+  const name = config.tiedHead ? EMBEDDING : 'lm_head.weight'
+  return g.weight(checkpoint.get(name, [config.vocabSize, config.hiddenSize]))
+}
+
+const EMBEDDING = 'model.embed_tokens.weight'

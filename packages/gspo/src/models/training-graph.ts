@@ -1,0 +1,123 @@
+/** The full-sequence graph: log-probabilities of completions, and with a loss its value and the adapter's gradient. */
+import { addDims, mulDims } from '../graph/dims.ts'
+import { gradients } from '../graph/gradient.ts'
+import { GraphBuilder, type Graph } from '../graph/graph.ts'
+import type { Tensor } from '../graph/ops.ts'
+import type { AdapterLayout, LoraConfig } from '../lora.ts'
+import type { Checkpoint } from '../weights/checkpoint.ts'
+import { groupAttention, type GroupDims, type GroupMasks } from './attention.ts'
+import type { ModelConfig } from './config.ts'
+import { decoderStack } from './decoder.ts'
+import { adapterMatrices, embed, headWeight, type LayerContext } from './layers.ts'
+import { lossGraph, type LossVariant } from './loss.ts'
+
+/** What all graphs of one model are made from. */
+export interface ModelSource {
+  readonly config: ModelConfig
+  readonly checkpoint: Checkpoint
+  readonly lora: LoraConfig
+  readonly layout: AdapterLayout
+}
+
+/** Sizes: R prompts, G completions each, P and C tokens, N scored tokens, L the caller's completion length. */
+const DIMS: GroupDims = { prompts: 'R', group: 'G', promptLength: 'P', completionLength: 'C' }
+
+/** Names of the mask inputs of a sliding-window size (null: no window). */
+export function maskNames(window: number | null): { prompt: string; completion: string } {
+  const suffix = window === null ? 'full' : `window${window}`
+  return { prompt: `prompt_mask_${suffix}`, completion: `completion_mask_${suffix}` }
+}
+
+/**
+ * Outputs `logps` and `entropies` [N] of the scored tokens.
+ * Inputs: prompt_ids [R, P], completion_ids [R, G, C], positions [T, 1], cos and sin, masks,
+ * score_rows [N] (the token, of all T, whose output predicts), targets [N], inverse_temperature.
+ */
+export function scoreGraph(source: ModelSource): Graph {
+  const g = new GraphBuilder()
+  const context = layerContext(g, source)
+  const hidden = scoredRows(context)
+  const head = headWeight(context)
+  const logits = g.matmul(hidden, head, { transB: true })
+  const { logps, partition, probabilities } = tokenLogps(g, logits)
+  const mean = g.sum(g.mul(probabilities, logits), [1])
+  return g.finish({ logps, entropies: g.sub(partition, mean) })
+}
+
+/**
+ * Outputs `loss`, `gradient` (flat, in the layout's order), `logps` and `entropies` [N].
+ * Inputs as of `scoreGraph` and `lossGraph`, and slots [N]: where each scored token lies in [R * G, L].
+ */
+export function lossAndGradientGraph(source: ModelSource, variant: LossVariant): Graph {
+  const g = new GraphBuilder()
+  const context = layerContext(g, source)
+  const hidden = scoredRows(context)
+  const head = headWeight(context)
+  // The gradient of a token's log-probability to its hidden row, W[y] - p W, needs no loss; made with the forward
+  // it spares the backward pass a second look at the vocabulary, and gives the entropy for a dot product.
+  const fixed = g.stopGradient(hidden)
+  const logits = g.matmul(fixed, head, { transB: true })
+  const { logps, partition, probabilities } = tokenLogps(g, logits)
+  const meanRow = g.matmul(probabilities, head)
+  const jacobian = g.sub(g.gatherRows(head, g.input('targets', ['N'], 'i32')), meanRow)
+  const attached = g.attachGradient(logps, hidden, jacobian)
+  const entropies = g.sub(partition, g.sum(g.mul(fixed, meanRow), [1]))
+
+  const lossRows = g.input('old_logps', ['B', 'L'])
+  const padded = g.scatterAddRows(attached, g.input('slots', ['N'], 'i32'), mulDims('B', 'L'))
+  const loss = lossGraph(g, g.reshape(padded, lossRows.shape), variant)
+  const flat = gradients(g, loss, context.adapter.all).map((gradient) =>
+    g.reshape(gradient, [mulDims(...gradient.shape)]),
+  )
+  return g.finish({ loss, gradient: g.concat(flat, 0), logps, entropies })
+}
+
+function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: ModelSource): LayerContext {
+  return { g, config, checkpoint, adapter: adapterMatrices(g, layout, lora) }
+}
+
+/** Hidden rows that predict the scored tokens, divided by the temperature: [N, hidden]. */
+function scoredRows(context: LayerContext): Tensor {
+  const { g, config } = context
+  const { prompts, group, promptLength, completionLength } = DIMS
+  const promptTokens = mulDims(prompts, promptLength)
+  const completionTokens = mulDims(prompts, group, completionLength)
+  const total = addDims(promptTokens, completionTokens)
+  const ids = g.concat(
+    [
+      g.reshape(g.input('prompt_ids', [prompts, promptLength], 'i32'), [promptTokens]),
+      g.reshape(g.input('completion_ids', [prompts, group, completionLength], 'i32'), [completionTokens]),
+    ],
+    0,
+  )
+  const half = Math.floor(config.headSize * config.rope.partialFactor) / 2
+  const rope = {
+    positions: g.input('positions', [total, 1], 'i32'),
+    cos: g.input('cos', ['M', half]),
+    sin: g.input('sin', ['M', half]),
+  }
+  const seen = addDims(promptLength, completionLength)
+  const masksOf = (layer: number): GroupMasks => {
+    const names = maskNames(config.windows[layer] ?? null)
+    return {
+      prompt: g.input(names.prompt, [prompts, 1, 1, promptLength, promptLength]),
+      completion: g.input(names.completion, [prompts, 1, group, 1, completionLength, seen]),
+    }
+  }
+  const hidden = decoderStack(context, embed(context, ids), rope, groupAttention(g, config, DIMS, masksOf))
+  const scored = g.gatherRows(hidden, g.input('score_rows', ['N'], 'i32'))
+  return g.mul(scored, g.input('inverse_temperature', []))
+}
+
+/** From logits [N, V]: each target's log-probability, the log of the partition function [N], probabilities. */
+function tokenLogps(
+  g: GraphBuilder,
+  logits: Tensor,
+): { logps: Tensor; partition: Tensor; probabilities: Tensor } {
+  const probabilities = g.softmax(logits)
+  // The largest probability is 1 / sum(exp(l - max)), so its logarithm gives the partition function exactly.
+  const partition = g.sub(g.maximum(logits, [1]), g.unary('log', g.maximum(probabilities, [1])))
+  const targets = g.reshape(g.input('targets', ['N'], 'i32'), ['N', 1])
+  const picked = g.reshape(g.pick(logits, targets), ['N'])
+  return { logps: g.sub(picked, partition), partition, probabilities }
+}

@@ -1,0 +1,308 @@
+/** Lowers a graph to an ONNX model: one primitive becomes one to four nodes; nothing is computed here. */
+import path from 'node:path'
+import { GspoError } from '../errors.ts'
+import { sameShape, type Shape } from '../graph/dims.ts'
+import { describe, dimOf, type Graph } from '../graph/graph.ts'
+import type { DType, StoredType, Tensor, WeightSource } from '../graph/ops.ts'
+import { ONNX_TYPE, OnnxModel } from './model.ts'
+import { ShapeEmitter } from './shapes.ts'
+
+const STORED_TYPE: Record<StoredType, number> = {
+  F32: ONNX_TYPE.f32,
+  F16: ONNX_TYPE.f16,
+  BF16: ONNX_TYPE.bf16,
+}
+
+const SIMPLE_NODE = {
+  add: 'Add',
+  sub: 'Sub',
+  mul: 'Mul',
+  div: 'Div',
+  min: 'Min',
+  max: 'Max',
+  less: 'Less',
+  equal: 'Equal',
+  where: 'Where',
+  neg: 'Neg',
+  exp: 'Exp',
+  log: 'Log',
+  sqrt: 'Sqrt',
+  sigmoid: 'Sigmoid',
+  softplus: 'Softplus',
+} as const
+
+/**
+ * The ONNX model of a graph. Frozen weights are references into their files, relative to `weightFolder`.
+ * Inputs and outputs keep their names and types.
+ */
+export function lowerToOnnx(graph: Graph, weightFolder: string): Uint8Array {
+  return new Lowering(graph, weightFolder).run()
+}
+
+class Lowering {
+  private readonly graph: Graph
+  private readonly weightFolder: string
+  private readonly model = new OnnxModel()
+  private readonly shapes = new ShapeEmitter(this.model)
+  private readonly names = new Map<Tensor, string>()
+  private readonly splits: Map<Tensor, Tensor[]>
+  private readonly normalised: Map<string, Tensor>
+
+  constructor(graph: Graph, weightFolder: string) {
+    this.graph = graph
+    this.weightFolder = weightFolder
+    this.splits = findSplits(graph)
+    this.normalised = new Map(
+      graph.tensors.flatMap((tensor) =>
+        tensor.op.kind === 'rmsNorm' ? [[normKey(tensor, tensor.op.epsilon), tensor]] : [],
+      ),
+    )
+  }
+
+  run(): Uint8Array {
+    for (const { name, shape, dtype } of this.graph.inputs) {
+      this.model.input(name, ONNX_TYPE[dtype], shape)
+      this.shapes.provide(name, shape)
+    }
+    for (const tensor of this.graph.tensors) {
+      if (this.names.has(tensor)) continue
+      this.names.set(tensor, this.lower(tensor))
+    }
+    for (const { name, tensor } of this.graph.outputs) {
+      this.model.node('Identity', [this.nameOf(tensor)], {}, { outputs: [name] })
+      this.model.output(name, ONNX_TYPE[tensor.dtype])
+    }
+    return this.model.encode()
+  }
+
+  private nameOf(tensor: Tensor | undefined): string {
+    const name = tensor === undefined ? undefined : this.names.get(tensor)
+    if (name === undefined)
+      throw new GspoError(
+        'BAD_GRAPH',
+        `${tensor === undefined ? 'an input' : describe(tensor)} is not in order`,
+      )
+    return name
+  }
+
+  private lower(tensor: Tensor): string {
+    const { op, inputs, shape } = tensor
+    const names = inputs.map((input) => this.nameOf(input))
+    const [first, second] = names
+    const a = inputs[0]
+    switch (op.kind) {
+      case 'input':
+        return op.name
+      case 'weight':
+        return this.weight(op.source)
+      case 'constant':
+        return this.constant(tensor, op.values)
+      case 'add':
+      case 'sub':
+      case 'mul':
+      case 'div':
+      case 'min':
+      case 'max':
+      case 'less':
+      case 'equal':
+      case 'where':
+      case 'neg':
+      case 'exp':
+      case 'log':
+      case 'sqrt':
+      case 'sigmoid':
+      case 'softplus':
+        return this.model.node(SIMPLE_NODE[op.kind], names)
+      case 'cast':
+        return this.model.node('Cast', names, { to: ONNX_TYPE[tensor.dtype] })
+      case 'matmul':
+        return this.matmul(names, shape.length, op)
+      case 'softmax':
+        return this.model.node('Softmax', names, { axis: -1 })
+      case 'sum':
+      case 'maximum':
+        return this.model.node(
+          op.kind === 'sum' ? 'ReduceSum' : 'ReduceMax',
+          [...names, this.shapes.int64(op.axes)],
+          { keepdims: op.keepDims ? 1 : 0 },
+        )
+      case 'reshape':
+        return this.model.node('Reshape', [...names, this.shapes.reshapeTarget(a?.shape ?? [], shape)])
+      case 'expand':
+        return this.model.node('Expand', [...names, this.shapes.shape(shape)])
+      case 'transpose':
+        return this.model.node('Transpose', names, { perm: op.perm })
+      case 'slice':
+        return this.slice(tensor, names)
+      case 'concat':
+        return this.model.node('Concat', names, { axis: op.axis })
+      case 'gatherRows':
+        return this.model.node('Gather', names, { axis: 0 })
+      case 'scatterAddRows': {
+        const index = this.model.node('Reshape', [this.int64(second), this.shapes.int64([-1, 1])])
+        return this.model.node('ScatterND', [this.zeros(shape), index, first ?? ''], { reduction: 'add' })
+      }
+      case 'pick':
+        return this.model.node('GatherElements', names, { axis: 1 })
+      case 'scatterPick':
+        return this.model.node('ScatterElements', [this.zeros(shape), second ?? '', first ?? ''], {
+          axis: 1,
+          reduction: 'add',
+        })
+      case 'topIndices': {
+        const values = `top_values_${tensor.id}`
+        const indices = `top_indices_${tensor.id}`
+        this.model.node('TopK', [...names, this.shapes.int64([op.k])], {}, { outputs: [values, indices] })
+        return this.model.node('Cast', [indices], { to: ONNX_TYPE.i32 })
+      }
+      case 'nonZero': {
+        const flat = this.model.node('Reshape', [this.model.node('NonZero', names), this.shapes.int64([-1])])
+        const name = this.model.node('Cast', [flat], { to: ONNX_TYPE.i32 })
+        this.shapes.provide(name, shape)
+        return name
+      }
+      case 'rmsNorm': {
+        const outputs = [`norm_${tensor.id}`, `inverse_rms_${tensor.id}`]
+        const attributes = { axis: -1, epsilon: { float: op.epsilon }, stash_type: 1 }
+        return this.model.node('SimplifiedLayerNormalization', names, attributes, { outputs })
+      }
+      case 'inverseRms':
+        return this.inverseRms(tensor, op.epsilon, first ?? '')
+      case 'rope': {
+        const half = dimOf(inputs[2] ?? tensor, 1)
+        const heads = { num_heads: op.heads }
+        const size = dimOf(tensor, 2)
+        const isPartial = typeof half === 'number' && size !== 2 * half * op.heads
+        const attributes = isPartial ? { ...heads, rotary_embedding_dim: 2 * half } : heads
+        const [x, positions, ...tables] = names
+        return this.model.node('RotaryEmbedding', [x ?? '', this.int64(positions), ...tables], attributes, {
+          domain: 'com.microsoft',
+        })
+      }
+      case 'stopGradient':
+      case 'attachGradient':
+        return first ?? ''
+    }
+  }
+
+  private weight(source: WeightSource): string {
+    const location = path.relative(this.weightFolder, source.file)
+    const name = this.model.external(source.name, STORED_TYPE[source.stored], source.shape, {
+      location,
+      offset: source.offset,
+      length: source.byteLength,
+    })
+    return source.stored === 'F32' ? name : this.model.node('Cast', [name], { to: ONNX_TYPE.f32 })
+  }
+
+  private constant(tensor: Tensor, values: readonly number[]): string {
+    const dims = tensor.shape.filter((dim) => typeof dim === 'number')
+    const raw = encodeConstant(values, tensor.dtype)
+    return this.model.constant(`c${tensor.id}`, ONNX_TYPE[tensor.dtype], dims, raw)
+  }
+
+  private matmul(
+    names: readonly string[],
+    rank: number,
+    op: { transA: boolean; transB: boolean; alpha: number },
+  ): string {
+    const transA = op.transA ? 1 : 0
+    const transB = op.transB ? 1 : 0
+    const alpha = { float: op.alpha }
+    if (rank === 2) return this.model.node('Gemm', names, { transA, transB, alpha })
+    if (transA + transB === 0 && op.alpha === 1) return this.model.node('MatMul', names)
+    return this.model.node('FusedMatMul', names, { transA, transB, alpha }, { domain: 'com.microsoft' })
+  }
+
+  /** Slices that tile an axis of one tensor become one Split; any other is a Slice. */
+  private slice(tensor: Tensor, names: readonly string[]): string {
+    if (tensor.op.kind !== 'slice') throw new GspoError('BAD_GRAPH', `${describe(tensor)} is no slice`)
+    const { axis, start, end } = tensor.op
+    const parts = tensor.inputs[0] === undefined ? undefined : this.splits.get(tensor.inputs[0])
+    if (parts?.includes(tensor) !== true)
+      return this.model.node('Slice', [
+        ...names,
+        this.shapes.dim(start),
+        this.shapes.dim(end),
+        this.shapes.int64([axis]),
+      ])
+    const outputs = parts.map((part) => `part_${part.id}`)
+    const sizes = this.shapes.shape(parts.map((part) => dimOf(part, axis)))
+    this.model.node('Split', [...names, sizes], { axis }, { outputs })
+    for (const [index, part] of parts.entries()) this.names.set(part, outputs[index] ?? '')
+    return `part_${tensor.id}`
+  }
+
+  /** The second output of a normalisation of the same tensor, or its formula. */
+  private inverseRms(tensor: Tensor, epsilon: number, x: string): string {
+    const norm = this.normalised.get(normKey(tensor, epsilon))
+    if (norm !== undefined && this.names.has(norm)) return `inverse_rms_${norm.id}`
+    const squares = this.model.node('Mul', [x, x])
+    const mean = this.model.node('ReduceMean', [squares, this.shapes.int64([-1])], { keepdims: 1 })
+    const shifted = this.model.node('Add', [mean, this.scalar(epsilon)])
+    return this.model.node('Reciprocal', [this.model.node('Sqrt', [shifted])])
+  }
+
+  private zeros(shape: Shape): string {
+    return this.model.node('Expand', [this.scalar(0), this.shapes.shape(shape)])
+  }
+
+  private scalar(value: number): string {
+    const raw = new Uint8Array(Float32Array.of(value).buffer)
+    return this.model.constant(`f32_${value}`, ONNX_TYPE.f32, [], raw)
+  }
+
+  private int64(name: string | undefined): string {
+    return this.model.node('Cast', [name ?? ''], { to: ONNX_TYPE.i64 })
+  }
+}
+
+function normKey(tensor: Tensor, epsilon: number): string {
+  return `${tensor.inputs[0]?.id} ${epsilon}`
+}
+
+function encodeConstant(values: readonly number[], dtype: DType): Uint8Array {
+  switch (dtype) {
+    case 'f32':
+      return new Uint8Array(Float32Array.from(values).buffer)
+    case 'i32':
+      return new Uint8Array(Int32Array.from(values).buffer)
+    case 'bool':
+      return Uint8Array.from(values)
+  }
+}
+
+/** Tensors whose slices, sorted, cover an axis without gap or overlap. */
+function findSplits(graph: Graph): Map<Tensor, Tensor[]> {
+  const bySource = new Map<Tensor, Tensor[]>()
+  for (const tensor of graph.tensors) {
+    const source = tensor.inputs[0]
+    if (tensor.op.kind === 'slice' && source !== undefined)
+      bySource.set(source, [...(bySource.get(source) ?? []), tensor])
+  }
+  const splits = new Map<Tensor, Tensor[]>()
+  for (const [source, slices] of bySource) {
+    const ordered = tile(source, slices)
+    if (ordered !== undefined && ordered.length > 1) splits.set(source, ordered)
+  }
+  return splits
+}
+
+function tile(source: Tensor, slices: readonly Tensor[]): Tensor[] | undefined {
+  const byStart = new Map(
+    slices.map((slice) => [slice.op.kind === 'slice' ? slice.op.start : undefined, slice] as const),
+  )
+  const axes = new Set(slices.map((slice) => (slice.op.kind === 'slice' ? slice.op.axis : -1)))
+  if (axes.size !== 1 || byStart.size !== slices.length) return undefined
+  const ordered: Tensor[] = []
+  let at: Shape[number] = 0
+  for (let next = byStart.get(at); next !== undefined; next = byStart.get(at)) {
+    if (next.op.kind !== 'slice') return undefined
+    ordered.push(next)
+    at = next.op.end
+    byStart.delete(next.op.start)
+  }
+  const [axis] = axes
+  const covers = axis !== undefined && byStart.size === 0 && sameShape([at], [dimOf(source, axis)])
+  return covers ? ordered : undefined
+}

@@ -16,11 +16,11 @@ export interface Advantages {
   readonly values: Float32Array
   /** Mean of each group's scorable rewards; NaN where a group has none. */
   readonly groupMeans: number[]
-  /** Deviation (n - 1) of each group's scorable rewards; 0 where fewer than two are scorable. */
+  /** Deviation (n - 1) of each group's scorable rewards; NaN where fewer than two are scorable. */
   readonly groupDeviations: number[]
 }
 
-/** Mean and deviation (n - 1) of the numbers that are not NaN. */
+/** Mean (NaN of none) and deviation (n - 1; NaN of fewer than two) of the numbers that are not NaN. */
 export function momentsOf(
   values: ArrayLike<number>,
   from = 0,
@@ -40,7 +40,7 @@ export function momentsOf(
     const value = values[i] ?? NaN
     if (!Number.isNaN(value)) squares += (value - mean) ** 2
   }
-  return { mean, deviation: count < 2 ? 0 : Math.sqrt(squares / (count - 1)) }
+  return { mean, deviation: count < 2 ? NaN : Math.sqrt(squares / (count - 1)) }
 }
 
 /**
@@ -62,7 +62,7 @@ export function computeAdvantages(
     const { mean, deviation } = momentsOf(rewards, start, start + groupSize)
     groupMeans.push(mean)
     groupDeviations.push(deviation)
-    const divisor = divisorOf(scale, deviation, batchDeviation)
+    const divisor = divisorOf(scale, deviation || 0, batchDeviation || 0)
     for (let i = start; i < start + groupSize; i++) {
       const reward = rewards[i] ?? NaN
       values[i] = Number.isNaN(reward) ? 0 : (reward - mean) / divisor

@@ -17,6 +17,8 @@ export type {
   Trainer,
   TrainerInfo,
 } from './trainer-types.ts'
+export { decodeTrace, encodeTraceHeader, encodeTraceStep } from './trace/codec.ts'
+export type { DecodedTrace, TraceHeader, TraceLimits } from './trace/codec.ts'
 export type { StepTrace, TracedCompletion, TracedGroup } from './trace/types.ts'
 export type {
   BatchReward,
@@ -28,6 +30,13 @@ export type {
 } from './rewards/types.ts'
 export { readAdapterFolder, writeAdapterFolder } from './peft/adapter-folder.ts'
 export type { AdapterDescription } from './peft/adapter-folder.ts'
+export { decodeState, encodeState } from './checkpoint/state.ts'
+export type { TrainerState } from './checkpoint/state.ts'
+export { decodeSafetensors, encodeSafetensors, readSafetensorsHeader } from './weights/safetensors.ts'
+export type { SafetensorsHeader, TensorEntry, TensorValue } from './weights/safetensors.ts'
+export { adapterLayout, LORA_TARGETS, loraScale } from './lora.ts'
+export { loadPolicy } from './policy.ts'
 export type { AdapterLayout, AdapterTensor, LoraConfig, LoraTarget } from './lora.ts'
 export type { Policy, PolicyOptions } from './policy-types.ts'
 export type { ChatMessage, DataRow } from './data/dataset.ts'
+export { modelSha256 } from './model-hash.ts'

@@ -162,7 +162,10 @@ function splitMinibatches(rows: readonly Row[], trace: StepTrace, config: Resolv
   const size = rows.length / shares
   const order = permutation(rows.length, trace.seed, STREAM.minibatch, trace.step)
   return Array.from({ length: shares }, (_, share) =>
-    Array.from(order.subarray(share * size, (share + 1) * size)).flatMap((index) => rows[index] ?? []),
+    // In the rollout's order again: the engine computes a prompt once for neighbouring rows that share it.
+    Array.from(order.subarray(share * size, (share + 1) * size).toSorted()).flatMap(
+      (index) => rows[index] ?? [],
+    ),
   )
 }
 

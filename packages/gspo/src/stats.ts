@@ -31,7 +31,7 @@ export function describeStep(
     step: trace.step,
     loss: stats.loss,
     rewardMean: meanOrZero(completions.map(({ reward }) => reward)),
-    rewardStd: meanOrZero(advantages.groupDeviations),
+    rewardStd: momentsOf(completions.map(({ reward }) => reward)).deviation || 0,
     clipRatioLow: stats.clipRatioLow,
     clipRatioHigh: stats.clipRatioHigh,
     kl: stats.kl,

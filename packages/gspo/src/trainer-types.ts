@@ -25,7 +25,7 @@ export interface StepStats {
   readonly loss: number
   /** Mean over scorable completions; 0 where none is scorable (see `unscorable`). */
   readonly rewardMean: number
-  /** Mean of the groups' deviations (n - 1), as TRL's reward_std. */
+  /** Deviation (n - 1) over all scorable completions, as TRL's reward_std; 0 of fewer than two. */
   readonly rewardStd: number
   readonly clipRatioLow: number
   readonly clipRatioHigh: number

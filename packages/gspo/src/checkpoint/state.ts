@@ -6,14 +6,8 @@
 import { GspoError } from '../errors.ts'
 import type { AdapterLayout } from '../lora.ts'
 import type { AdamwState } from '../optim/adamw.ts'
-import {
-  decodeSafetensors,
-  encodeSafetensors,
-  floatTensor,
-  intTensor,
-  toFloat32,
-} from './safetensors-buffer.ts'
-import type { StoredTensor } from './safetensors-buffer.ts'
+import { decodeSafetensors, encodeSafetensors } from '../weights/safetensors.ts'
+import type { TensorValue } from '../weights/safetensors.ts'
 
 /** Everything that a next step depends on, besides configuration and files. */
 export interface TrainerState {
@@ -31,21 +25,22 @@ const FORMAT = 'gym-trainer-state-1'
 
 /** The state as safetensors bytes. */
 export function encodeState(state: TrainerState): Uint8Array {
-  const length = state.adapter.length
-  return encodeSafetensors({
-    metadata: {
+  const shape = [state.adapter.length]
+  const { firstMoment, secondMoment, steps } = state.optimizer
+  return encodeSafetensors(
+    [
+      ['adam.first_moment', { shape, values: firstMoment }],
+      ['adam.second_moment', { shape, values: secondMoment }],
+      ['adam.steps', { shape: [steps.length], values: steps }],
+      ['adapter', { shape, values: state.adapter }],
+    ],
+    {
       format: FORMAT,
       step: String(state.step),
       updates: String(state.updates),
       data_position: String(state.dataPosition),
     },
-    tensors: new Map<string, StoredTensor>([
-      ['adapter', floatTensor(state.adapter, [length])],
-      ['adam.first_moment', floatTensor(state.optimizer.firstMoment, [length])],
-      ['adam.second_moment', floatTensor(state.optimizer.secondMoment, [length])],
-      ['adam.steps', intTensor(state.optimizer.steps, [state.optimizer.steps.length])],
-    ]),
-  })
+  )
 }
 
 /** The state in `bytes`, checked against the adapter it must fit. Throws GspoError BAD_STATE or BAD_SAFETENSORS. */
@@ -57,22 +52,17 @@ export function decodeState(bytes: Uint8Array, layout: AdapterLayout): TrainerSt
       `trainer state has format ${metadata['format'] ?? 'none'}, expected ${FORMAT}`,
     )
   const floats = (name: string): Float32Array => {
-    const values = toFloat32(required(tensors, name), 'trainer state')
-    if (values.length !== layout.length)
+    const values = tensors.get(name)?.values
+    if (!(values instanceof Float32Array) || values.length !== layout.length)
       throw new GspoError(
         'BAD_STATE',
-        `trainer state: ${name} has ${values.length} elements, this adapter has ${layout.length}: lora_rank, lora_targets and model must be those of the checkpoint`,
+        `trainer state: ${name} has ${values?.length ?? 'no'} elements, this adapter has ${layout.length}: lora_rank, lora_targets and model must be those of the checkpoint`,
       )
     const bad = values.findIndex((value) => !Number.isFinite(value))
     if (bad >= 0) throw new GspoError('BAD_STATE', `trainer state: ${name} is not finite at element ${bad}`)
     return values
   }
-  const steps = toInt32(required(tensors, 'adam.steps'))
-  if (steps.length !== layout.tensors.length)
-    throw new GspoError(
-      'BAD_STATE',
-      `trainer state: adam.steps has ${steps.length} entries, this adapter has ${layout.tensors.length} tensors`,
-    )
+  const steps = stepCounts(tensors, layout)
   return {
     adapter: floats('adapter'),
     optimizer: {
@@ -86,17 +76,14 @@ export function decodeState(bytes: Uint8Array, layout: AdapterLayout): TrainerSt
   }
 }
 
-function required(tensors: ReadonlyMap<string, StoredTensor>, name: string): StoredTensor {
-  const tensor = tensors.get(name)
-  if (tensor === undefined) throw new GspoError('BAD_STATE', `trainer state: tensor ${name} is missing`)
-  return tensor
-}
-
-function toInt32(tensor: StoredTensor): Int32Array {
-  if (tensor.dtype !== 'I32')
-    throw new GspoError('BAD_STATE', `trainer state: adam.steps is ${tensor.dtype}, expected I32`)
-  const view = new DataView(tensor.bytes.buffer, tensor.bytes.byteOffset, tensor.bytes.byteLength)
-  return Int32Array.from({ length: tensor.bytes.length / 4 }, (_, index) => view.getInt32(index * 4, true))
+function stepCounts(tensors: ReadonlyMap<string, TensorValue>, layout: AdapterLayout): Int32Array {
+  const steps = tensors.get('adam.steps')?.values
+  if (!(steps instanceof Int32Array) || steps.length !== layout.tensors.length)
+    throw new GspoError(
+      'BAD_STATE',
+      `trainer state: adam.steps has ${steps?.length ?? 'no'} entries, this adapter has ${layout.tensors.length} tensors`,
+    )
+  return steps
 }
 
 function counter(metadata: Readonly<Record<string, string>>, key: string): number {

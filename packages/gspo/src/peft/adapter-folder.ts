@@ -4,14 +4,10 @@
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import {
-  decodeSafetensors,
-  encodeSafetensors,
-  floatTensor,
-  toFloat32,
-} from '../checkpoint/safetensors-buffer.ts'
 import { GspoError } from '../errors.ts'
 import type { AdapterLayout, LoraConfig } from '../lora.ts'
+import { decodeSafetensors, encodeSafetensors } from '../weights/safetensors.ts'
+import type { TensorValue } from '../weights/safetensors.ts'
 
 const WEIGHTS = 'adapter_model.safetensors'
 const CONFIG = 'adapter_config.json'
@@ -32,14 +28,12 @@ export async function writeAdapterFolder(
 ): Promise<void> {
   const { layout } = description
   checkLength(values, layout)
-  const tensors = new Map(
-    layout.tensors.map(({ name, shape, offset }) => [
-      name,
-      floatTensor(values.subarray(offset, offset + shape[0] * shape[1]), shape),
-    ]),
-  )
+  const tensors = layout.tensors.map(({ name, shape, offset }): [string, TensorValue] => [
+    name,
+    { shape, values: values.slice(offset, offset + shape[0] * shape[1]) },
+  ])
   await mkdir(dir, { recursive: true })
-  await replaceFile(join(dir, WEIGHTS), encodeSafetensors({ metadata: { format: 'pt' }, tensors }))
+  await replaceFile(join(dir, WEIGHTS), encodeSafetensors(tensors, { format: 'pt' }))
   await replaceFile(join(dir, CONFIG), `${JSON.stringify(peftConfig(description), null, 2)}\n`)
 }
 
@@ -72,7 +66,9 @@ export async function readAdapterFolder(
         'BAD_ADAPTER',
         `${path}: ${name} has shape [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`,
       )
-    values.set(toFloat32(tensor, path), offset)
+    if (!(tensor.values instanceof Float32Array))
+      throw new GspoError('BAD_ADAPTER', `${path}: ${name} holds integers, expected floating-point numbers`)
+    values.set(tensor.values, offset)
   }
   return values
 }

@@ -1,0 +1,39 @@
+/** The configuration: defaults, and refusals that name the key. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { gspoConfigSchema, resolveConfig } from '../src/config.ts'
+
+const minimal = { model: 'm', dataset: 'd.jsonl' }
+const refuses = (extra: object, message: RegExp): void =>
+  assert.throws(() => resolveConfig({ ...minimal, ...extra }), { code: 'BAD_CONFIG', message })
+
+describe('resolveConfig', () => {
+  it("fills in the paper's clip range, sequence ratios and no KL", () => {
+    const config = resolveConfig(minimal)
+    // GSPO, arXiv 2507.18071, section 5.1.
+    assert.deepEqual([config.epsilon, config.epsilon_high, config.beta], [3e-4, 4e-4, 0])
+    assert.deepEqual([config.importance_sampling_level, config.loss_type], ['sequence', 'grpo'])
+    assert.deepEqual(
+      config.rewards.map((reward) => ('name' in reward ? reward.name : reward.module)),
+      ['exact_match'],
+    )
+  })
+  it('names an unknown key', () => refuses({ learning_rat: 1 }, /learning_rat/))
+  it('names a missing model', () =>
+    assert.throws(() => resolveConfig({ dataset: 'd' }), { code: 'BAD_CONFIG', message: /model/ }))
+  it('refuses a group of one', () => refuses({ group_size: 1 }, /group_size/))
+  it('refuses minibatches that do not divide the rollout', () =>
+    refuses(
+      { prompts_per_step: 2, group_size: 4, steps_per_generation: 3 },
+      /8 completions cannot be split into steps_per_generation = 3/,
+    ))
+  it('wants max_steps for a schedule that ends', () =>
+    refuses({ lr_scheduler_type: 'cosine' }, /needs max_steps/))
+  it('refuses an unknown reward and a reward option that does not exist', () => {
+    refuses({ rewards: [{ name: 'exact' }] }, /rewards/)
+    refuses({ rewards: [{ name: 'exact_match', tolerance: 1 }] }, /rewards/)
+  })
+  it('describes every key, for the documentation made from it', () => {
+    for (const [key, schema] of Object.entries(gspoConfigSchema.shape)) assert.ok(schema.description, key)
+  })
+})

@@ -24,6 +24,10 @@ export interface RingLimits {
   readonly knownPeers: number
   /** ms a member may hold up a round that a majority waits in, before it is left out */
   readonly stragglerMs: number
+  /** ms to wait for a neighbour's link at the start of a round: a dial, a handshake, and a retry of each */
+  readonly linkMs: number
+  /** ms without one chunk in a running round before it is tried again under a new view */
+  readonly stallMs: number
 }
 
 export const DEFAULT_LIMITS: RingLimits = {
@@ -38,6 +42,8 @@ export const DEFAULT_LIMITS: RingLimits = {
   addressesPerPeer: 16,
   knownPeers: 1024,
   stragglerMs: 15 * 60_000,
+  linkMs: 20_000,
+  stallMs: 60_000,
 }
 
 /** Heartbeats per peer timeout: four may be lost before a member is suspected. */

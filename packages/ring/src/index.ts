@@ -17,4 +17,5 @@ export type {
   ViewStore,
   WireType,
 } from './types.ts'
+export { createRing } from './ring.ts'
 export { DEFAULT_LIMITS, type RingLimits } from './defaults.ts'

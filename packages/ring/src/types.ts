@@ -135,7 +135,12 @@ export interface RoundResult {
 /** What a listener is given. */
 export interface RingEvents {
   view: View
-  round: { readonly round: number; readonly durationMs: number; readonly members: number; readonly attempts: number }
+  round: {
+    readonly round: number
+    readonly durationMs: number
+    readonly members: number
+    readonly attempts: number
+  }
   peer: { readonly peerId: string; readonly alive: boolean }
   error: RingError
 }

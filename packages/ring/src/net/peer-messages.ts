@@ -1,0 +1,27 @@
+/** What peers say on the control stream besides the view protocol: who they are, and whom they know. */
+import { z } from 'zod'
+import { viewMessageSchema } from '../view/messages.ts'
+
+const address = z.string().min(1).max(512)
+const peerId = z.string().min(1).max(128)
+const knownPeer = z.strictObject({ peer: peerId, addresses: z.array(address).max(64) })
+
+/** The first message on a control stream. */
+export const helloSchema = z.strictObject({
+  t: z.literal('hello'),
+  version: z.literal(1),
+  job: z.string().max(512),
+  boot: z.string().min(1).max(64),
+  addresses: z.array(address).max(64),
+  peers: z.array(knownPeer).max(1024),
+})
+
+const peersSchema = z.strictObject({ t: z.literal('peers'), peers: z.array(knownPeer).max(1024) })
+
+/** Everything that may come after the hello. */
+export const controlSchema = z.union([viewMessageSchema, peersSchema])
+
+export type Hello = z.infer<typeof helloSchema>
+export type PeersMessage = z.infer<typeof peersSchema>
+export type ControlMessage = z.infer<typeof controlSchema>
+export type KnownPeer = z.infer<typeof knownPeer>

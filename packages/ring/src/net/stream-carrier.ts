@@ -1,0 +1,105 @@
+/** A carrier over a libp2p stream: works wherever a connection does, through relays and NAT. */
+import type { Stream } from '@libp2p/interface'
+import { RingError } from '../errors.ts'
+import type { Carrier } from './carrier.ts'
+import { CarrierInbox } from './carrier.ts'
+
+/** Bytes kept before anybody listens: a handshake message or two. */
+const MAX_EARLY_BYTES = 1024 * 1024
+
+/** Wraps an open libp2p stream. The stream belongs to the carrier from here on. */
+export class StreamCarrier implements Carrier {
+  readonly kind = 'stream'
+  readonly #stream: Stream
+  readonly #inbox = new CarrierInbox(MAX_EARLY_BYTES)
+
+  constructor(stream: Stream) {
+    this.#stream = stream
+    stream.addEventListener('message', (event) => {
+      const parts = event.data instanceof Uint8Array ? [event.data] : event.data
+      for (const part of parts) {
+        if (!this.#inbox.deliver(part)) {
+          this.abort(
+            new RingError('PEER_FLOOD', `peer sent over ${MAX_EARLY_BYTES} bytes before they were wanted`),
+          )
+          return
+        }
+      }
+    })
+    // A peer that dies shows as an ordinary close: what is missing is noticed by whoever counts bytes.
+    stream.addEventListener('close', (event) => this.#inbox.finish(ended(event.error)))
+    stream.addEventListener('remoteCloseWrite', () => this.#inbox.finish(ended(undefined)))
+    if (stream.status !== 'open') this.#inbox.finish(ended(undefined))
+  }
+
+  get queuedBytes(): number {
+    return this.#stream.writeBufferLength
+  }
+
+  send(buffers: readonly Uint8Array[]): boolean {
+    if (this.#inbox.end !== null) return false
+    try {
+      let more = true
+      for (const buffer of buffers) more = this.#stream.send(buffer)
+      return more
+    } catch (thrown) {
+      this.abort(new RingError('PEER_LOST', 'stream refused bytes', { cause: thrown }))
+      return false
+    }
+  }
+
+  // stream.onDrain() stays resolved after the first drain (libp2p 3.3), so the event is awaited here.
+  drained(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#inbox.end !== null) {
+        reject(this.#inbox.end)
+        return
+      }
+      if (!this.#stream.writableNeedsDrain) {
+        resolve()
+        return
+      }
+      const onDrain = (): void => resolve()
+      this.#stream.addEventListener('drain', onDrain, { once: true })
+      this.#inbox.onEnd((reason) => {
+        this.#stream.removeEventListener('drain', onDrain)
+        reject(reason)
+      })
+    })
+  }
+
+  receive(handler: (bytes: Uint8Array) => void): void {
+    this.#inbox.receive(handler)
+  }
+
+  onEnd(handler: (reason: RingError) => void): void {
+    this.#inbox.onEnd(handler)
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#stream.close({ signal: AbortSignal.timeout(1_000) })
+    } catch {
+      // The peer did not take the last bytes in time; there is nobody left to tell.
+      this.#stream.abort(new Error('close timed out'))
+    }
+    this.#inbox.finish(new RingError('PEER_LOST', 'closed here'))
+  }
+
+  abort(reason: RingError): void {
+    this.#inbox.finish(reason)
+    this.#stream.abort(reason)
+  }
+}
+
+function ended(cause: Error | undefined): RingError {
+  return cause instanceof RingError
+    ? cause
+    : new RingError(
+        'PEER_LOST',
+        cause === undefined ? 'stream closed by the peer' : `stream ended: ${cause.message}`,
+        {
+          ...(cause === undefined ? {} : { cause }),
+        },
+      )
+}

@@ -1,0 +1,499 @@
+/** A ring node: libp2p, the view machine, links, rounds and state sync put together. The decisions are made elsewhere. */
+import { randomUUID } from 'node:crypto'
+import { peerIdFromString } from '@libp2p/peer-id'
+import type { Connection, Libp2p, Stream } from '@libp2p/interface'
+import * as defaults from './defaults.ts'
+import { RingError, toRingError } from './errors.ts'
+import { answerLink, initiateLink, type HandshakeOptions, type Preface } from './link/handshake.ts'
+import { ViewLinks } from './link/view-links.ts'
+import type { SealedLink } from './link/sealed-link.ts'
+import { buildNode, startNode } from './net/libp2p-node.ts'
+import { PeerMesh } from './net/peer-mesh.ts'
+import { StreamCarrier } from './net/stream-carrier.ts'
+import { RoundRunner } from './round/runner.ts'
+import { RingEmitter } from './ring-emitter.ts'
+import { StateFetcher } from './sync/fetch.ts'
+import { serveState } from './sync/serve.ts'
+import type { Ring, RingEvents, RingOptions, RingStatus, RoundResult, View } from './types.ts'
+import { ViewDriver } from './view/driver.ts'
+import { mayGo, ViewMachine } from './view/machine.ts'
+import type { Mark, Turn, ViewValue } from './view/messages.ts'
+import { isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
+import { isAlive, isParticipant, type Effect } from './view/state.ts'
+import { decodeDurable } from './view/store-codec.ts'
+import { checkOptions } from './options.ts'
+
+/** Builds a ring node; nothing is opened before `start`. Throws RingError BAD_ARGUMENT. */
+export async function createRing(options: RingOptions): Promise<Ring> {
+  checkOptions(options)
+  return new RingNode(options, await buildNode({ ...options, dialTimeoutMs: defaults.DIAL_TIMEOUT_MS }))
+}
+
+class RingNode implements Ring {
+  readonly peerId: string
+  readonly #o: RingOptions
+  readonly #limits: defaults.RingLimits
+  readonly #node: Libp2p
+  readonly #boot = randomUUID()
+  readonly #emitter = new RingEmitter()
+  readonly #mesh: PeerMesh
+  readonly #runner: RoundRunner
+  readonly #fetcher: StateFetcher
+  readonly #rejected: Record<string, number> = {}
+  readonly #counts = { committed: 0, abandoned: 0, views: 0, fetched: 0, served: 0, direct: 0, stream: 0 }
+  #driver: ViewDriver | null = null
+  #links: ViewLinks | null = null
+  #view: View | null = null
+  #timer: NodeJS.Timeout | null = null
+  #stage: 'new' | 'started' | 'stopping' | 'stopped' = 'new'
+  #stopped: Promise<void> | null = null
+  #starting: Promise<void> | null = null
+  #changed = Promise.withResolvers<void>()
+
+  constructor(options: RingOptions, node: Libp2p) {
+    this.#o = options
+    this.#limits = { ...defaults.DEFAULT_LIMITS, ...options.limits }
+    this.#node = node
+    this.peerId = options.identity.peerId
+    this.#runner = new RoundRunner(this.#limits, {
+      onComputed: (epoch, round, hash) => this.#post({ on: 'computed', epoch, round, hash }),
+      onFailed: (epoch, round, error) => this.#onRoundFailed(epoch, round, error),
+    })
+    const dialState = (peer: string, signal: AbortSignal): Promise<SealedLink> =>
+      this.#dialLink(peer, this.#preface('state'), defaults.STATE_PROTOCOL, signal)
+    this.#fetcher = new StateFetcher(dialState, this.#limits, this.#limits.stallMs)
+    this.#mesh = new PeerMesh({
+      node,
+      job: options.job,
+      boot: this.#boot,
+      bootstrap: options.bootstrap,
+      limits: this.#limits,
+      logger: options.logger,
+      isAllowed: (peer) => this.#isAllowed(peer),
+      handlers: {
+        onConnected: (peer) => {
+          this.#post({ on: 'connected', peer })
+          this.#emitter.emit('peer', { peerId: peer, alive: true })
+        },
+        onDisconnected: (peer) => {
+          this.#post({ on: 'disconnected', peer })
+          this.#emitter.emit('peer', { peerId: peer, alive: false })
+        },
+        onMessage: (from, message) => this.#post({ on: 'message', from, message }),
+        onRejected: (error) => this.#count(error),
+      },
+    })
+  }
+
+  get addresses(): readonly string[] {
+    return this.#mesh.addresses
+  }
+
+  get view(): View | null {
+    return this.#view
+  }
+
+  get status(): RingStatus {
+    const s = this.#driver?.machine.state
+    const mesh = this.#mesh.traffic
+    const members = new Set(this.#view?.members ?? [])
+    const known =
+      s === undefined ? [] : [...s.peers].filter(([peer, r]) => r.status !== null || members.has(peer))
+    return {
+      phase: s === undefined || this.#stage !== 'started' ? 'stopped' : phaseOf(s),
+      activeRound: this.#runner.activeRound,
+      members: known.map(([peerId, record]) => ({
+        peerId,
+        inView: members.has(peerId),
+        alive: s !== undefined && isAlive(s, peerId),
+        round: record.status?.state.round ?? null,
+      })),
+      counters: {
+        bytesSent: mesh.sent + this.#runner.bytesSent,
+        bytesReceived: mesh.received + this.#runner.bytesReceived,
+        roundsCommitted: this.#counts.committed,
+        roundsAbandoned: this.#counts.abandoned,
+        viewChanges: this.#counts.views,
+        statesFetched: this.#counts.fetched,
+        statesServed: this.#counts.served,
+        linksDirect: this.#counts.direct,
+        linksStream: this.#counts.stream,
+        rejected: { ...this.#rejected },
+      },
+    }
+  }
+
+  on<E extends keyof RingEvents>(event: E, listener: (value: RingEvents[E]) => void): () => void {
+    return this.#emitter.on(event, listener)
+  }
+
+  start(): Promise<void> {
+    this.#starting ??= this.#start()
+    return this.#starting
+  }
+
+  async #start(): Promise<void> {
+    const { o, now } = { o: this.#o, now: performance.now() }
+    const durable = decodeDurable(await o.store.load())
+    const machine = new ViewMachine(
+      {
+        self: this.peerId,
+        boot: this.#boot,
+        job: o.job,
+        minMembers: o.minMembers,
+        maxMembers: this.#limits.members,
+        quorum: o.quorum,
+        peerTimeoutMs: o.peerTimeoutMs,
+        genesisSettleMs: Math.min(defaults.GENESIS_SETTLE_MS, o.peerTimeoutMs / 2),
+        stragglerMs: this.#limits.stragglerMs,
+      },
+      durable,
+      this.#mark(),
+      now,
+    )
+    this.#driver = new ViewDriver(machine, o.store, {
+      onEffect: (effect) => this.#onEffect(effect),
+      onChanged: () => this.#wake(),
+      onBroken: (error) => this.#onBroken(error),
+    })
+    if (o.quorum === 'any') {
+      o.logger.warn({ quorum: 'any' }, 'quorum any: two halves of this ring may both go on and diverge')
+    }
+    await startNode(this.#node, o.listen)
+    const streams = { runOnLimitedConnection: true, maxInboundStreams: 2 * this.#limits.pendingLinksPerPeer }
+    await this.#node.handle(defaults.LINK_PROTOCOL, (s, c) => this.#onInboundLink(s, c), streams)
+    await this.#node.handle(defaults.STATE_PROTOCOL, (s, c) => this.#onInboundState(s, c), streams)
+    await this.#mesh.start()
+    this.#stage = 'started'
+    this.#timer = setInterval(() => this.#tick(), o.peerTimeoutMs / defaults.TICKS_PER_TIMEOUT)
+    o.logger.info({ peer: this.peerId, addresses: this.addresses }, 'ring node listens')
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  async #stop(): Promise<void> {
+    await this.#starting?.catch(() => undefined) // a failed start has left nothing open
+    const wasStarted = this.#stage === 'started'
+    this.#stage = 'stopping'
+    const stopped = new RingError('STOPPED', 'the ring node is stopping')
+    this.#runner.reject(stopped)
+    this.#wake()
+    if (wasStarted && this.#driver !== null) await this.#leave(this.#driver)
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#driver?.halt()
+    this.#links?.close(stopped)
+    await this.#mesh.stop()
+    await this.#node.stop()
+    this.#view = null
+    this.#stage = 'stopped'
+  }
+
+  /** Tells the others, and keeps voting until they have a view without this node, or a moment has passed. */
+  async #leave(driver: ViewDriver): Promise<void> {
+    await driver.post({ on: 'withdraw' })
+    await driver.post({ on: 'leave' })
+    const deadline = performance.now() + defaults.LEAVE_WAIT_MS
+    while (!mayGo(driver.machine.state) && performance.now() < deadline) await this.#changed.promise
+  }
+
+  async ready({ signal }: { signal?: AbortSignal } = {}): Promise<View> {
+    const driver = await this.#running()
+    for (;;) {
+      signal?.throwIfAborted()
+      await driver.post({ on: 'state', state: this.#mark() })
+      this.#throwIfStopping()
+      const s = driver.machine.state
+      if (this.#view !== null && isParticipant(s) && !isMinority(s)) {
+        if (isSynced(s)) return this.#view
+        const target = ringTarget(s)
+        const isBehind =
+          target?.hash != null && (target.round !== s.state.round || target.hash !== s.state.hash)
+        if (target?.hash != null && isBehind && target.sources.length > 0) {
+          if (await this.#sync({ round: target.round, hash: target.hash }, target.sources, signal)) continue
+        }
+      }
+      await this.#nextChange(signal)
+    }
+  }
+
+  async allReduce(
+    vector: Float32Array,
+    { round, weight, signal }: { round: number; weight: number; signal?: AbortSignal },
+  ): Promise<RoundResult> {
+    await this.#running()
+    signal?.throwIfAborted()
+    if (!Number.isFinite(weight) || weight < 0) {
+      throw new RingError('BAD_ARGUMENT', `weight is ${weight}, expected a finite number >= 0`)
+    }
+    const state = this.#mark()
+    if (round !== state.round + 1) {
+      throw new RingError('OUT_OF_SYNC', `round ${round} does not follow the state's round ${state.round}`)
+    }
+    const result = this.#runner.open(vector, round, weight)
+    const onAbort = (): void => {
+      this.#runner.reject(signal?.reason)
+      this.#post({ on: 'withdraw' })
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+    const wire = `${this.#o.wire}/${this.#o.integrity}/${this.#limits.chunkBytes}`
+    this.#post({ on: 'state', state })
+    this.#post({
+      on: 'contribute',
+      contribution: { round, length: vector.length, weight, wire, state: state.hash },
+    })
+    try {
+      return await result
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+    }
+  }
+
+  // --- what the machine wants done ---
+
+  #onEffect(effect: Exclude<Effect, { do: 'persist' }>): void {
+    switch (effect.do) {
+      case 'send':
+        this.#mesh.send(effect.to, effect.message)
+        break
+      case 'view':
+        this.#onView(effect.value, effect.participant)
+        break
+      case 'start-round':
+        this.#onStartRound(effect.turns)
+        break
+      case 'abort-round': {
+        const reason = new RingError(effect.code, effect.reason)
+        this.#counts.abandoned += 1
+        this.#runner.abort(reason)
+        this.#links?.reset(reason)
+        if (effect.code === 'HASH_MISMATCH') this.#count(reason)
+        break
+      }
+      case 'commit':
+        this.#onCommit(effect.round, effect.hash)
+        break
+      case 'reject':
+        this.#runner.reject(new RingError(effect.code, effect.reason))
+        break
+      case 'log':
+        this.#o.logger[effect.level](effect.fields, effect.message)
+        break
+    }
+  }
+
+  #onView(value: ViewValue | null, participant: boolean): void {
+    this.#links?.close(new RingError('VIEW_CHANGED', 'the view these links belong to is over'))
+    this.#links = null
+    this.#view = null
+    if (value === null || !participant) return
+    const view: View = { ringId: value.ringId, epoch: value.epoch, members: value.members.map((m) => m.peer) }
+    this.#view = view
+    this.#counts.views += 1
+    if (view.members.length > 1) {
+      const preface: Preface = { purpose: 'round', ringId: view.ringId, epoch: view.epoch }
+      this.#links = new ViewLinks(view, this.peerId, (peer, _view, signal) =>
+        this.#dialLink(peer, preface, defaults.LINK_PROTOCOL, signal),
+      )
+      // Opened ahead of the round, to have the handshake behind us; a failure shows again when the round asks.
+      this.#links.to().catch(() => undefined)
+    }
+    this.#o.logger.info(
+      { epoch: view.epoch, members: view.members.length, carry: value.carry?.round },
+      'new view',
+    )
+    this.#emitter.emit('view', view)
+  }
+
+  #onStartRound(turns: readonly Turn[]): void {
+    const view = this.#view
+    if (view === null) return
+    void this.#runner.start(view, this.#links, turns, view.members.indexOf(this.peerId))
+  }
+
+  #onCommit(round: number, hash: string): void {
+    const result = this.#runner.commit(round, hash)
+    if (result === null) return
+    this.#counts.committed += 1
+    const { durationMs, attempts } = result
+    const members = result.contributors.length
+    this.#o.logger.info({ round, epoch: result.view.epoch, members, attempts, durationMs }, 'round committed')
+    this.#emitter.emit('round', { round, durationMs, members, attempts })
+  }
+
+  #onRoundFailed(epoch: number, round: number, error: RingError): void {
+    this.#count(error)
+    this.#counts.abandoned += 1
+    this.#links?.reset(error)
+    this.#post({ on: 'failed', epoch, round, code: error.code, peer: error.peer ?? null })
+  }
+
+  #onBroken(error: RingError): void {
+    this.#count(error)
+    this.#runner.reject(error)
+    this.#links?.close(error)
+    this.#stage = 'stopping'
+    void this.stop()
+  }
+
+  // --- links ---
+
+  async #dialLink(
+    peer: string,
+    preface: Preface,
+    protocol: string,
+    signal: AbortSignal,
+  ): Promise<SealedLink> {
+    try {
+      const stream = await this.#node.dialProtocol(peerIdFromString(peer), protocol, {
+        runOnLimitedConnection: true,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(defaults.DIAL_TIMEOUT_MS)]),
+      })
+      this.#counts.stream += 1
+      return await initiateLink(this.#handshake(stream, peer, protocol), preface)
+    } catch (thrown) {
+      throw toRingError(thrown, 'PEER_LOST', 'link did not open', peer)
+    }
+  }
+
+  #onInboundLink(stream: Stream, connection: Connection): void {
+    const peer = connection.remotePeer.toString()
+    const admit = (preface: Preface): Promise<void> => this.#admit(peer, preface, 'round')
+    answerLink(this.#handshake(stream, peer, defaults.LINK_PROTOCOL), admit).then(
+      ({ link, preface }) => {
+        if (this.#links?.view.epoch === preface.epoch) this.#links.accept(link)
+        else link.abort(new RingError('VIEW_CHANGED', `epoch ${preface.epoch} is over`, { peer }))
+      },
+      (thrown: unknown) => this.#count(toRingError(thrown, 'BAD_HANDSHAKE', 'inbound link', peer)),
+    )
+  }
+
+  #onInboundState(stream: Stream, connection: Connection): void {
+    const peer = connection.remotePeer.toString()
+    const admit = (preface: Preface): Promise<void> => this.#admit(peer, preface, 'state')
+    answerLink(this.#handshake(stream, peer, defaults.STATE_PROTOCOL), admit)
+      .then(async ({ link }) => {
+        const bytes = await serveState(link, this.#o.state, this.#limits)
+        if (bytes > 0) this.#counts.served += 1
+      })
+      .catch((thrown: unknown) =>
+        this.#count(toRingError(thrown, 'BAD_HANDSHAKE', 'inbound state request', peer)),
+      )
+  }
+
+  #handshake(stream: Stream, peer: string, protocol: string): HandshakeOptions {
+    return {
+      carrier: new StreamCarrier(stream),
+      identity: this.#o.identity,
+      peer,
+      protocol,
+      limits: this.#limits,
+      timeoutMs: defaults.DIAL_TIMEOUT_MS,
+    }
+  }
+
+  /** Lets a link in when it is for this very view; a peer that learned of the view first waits here a little. */
+  async #admit(peer: string, preface: Preface, purpose: Preface['purpose']): Promise<void> {
+    const signal = AbortSignal.timeout(this.#o.peerTimeoutMs)
+    while (!signal.aborted && (this.#view?.epoch ?? 0) < preface.epoch) {
+      await this.#nextChange(signal).catch(() => undefined) // the deadline is checked by the loop
+    }
+    const view = this.#view
+    const isCurrent =
+      view?.ringId === preface.ringId && view.epoch === preface.epoch && preface.purpose === purpose
+    const fits = purpose === 'round' ? this.#links?.predecessor === peer : view?.members.includes(peer)
+    if (isCurrent && fits === true) return
+    throw new RingError(
+      'VIEW_CHANGED',
+      `no ${purpose} link of epoch ${preface.epoch} is due from this peer`,
+      { peer },
+    )
+  }
+
+  #preface(purpose: Preface['purpose']): Preface {
+    if (this.#view === null) throw new RingError('VIEW_CHANGED', 'not in a view')
+    return { purpose, ringId: this.#view.ringId, epoch: this.#view.epoch }
+  }
+
+  // --- state sync ---
+
+  /** Fetches and adopts the ring's state. False when that did not work now. */
+  async #sync(wanted: Mark, sources: readonly string[], signal: AbortSignal | undefined): Promise<boolean> {
+    const s = this.#driver?.machine.state
+    this.#o.logger.info(
+      { round: wanted.round, from: s?.state.round, sources: sources.length },
+      'fetching state',
+    )
+    try {
+      const bytes = await this.#fetcher.fetch(wanted, sources, signal ?? new AbortController().signal)
+      await this.#o.state.adopt(bytes, { round: wanted.round, hash: Buffer.from(wanted.hash, 'hex') })
+      this.#counts.fetched += 1
+      return true
+    } catch (thrown) {
+      signal?.throwIfAborted()
+      this.#count(toRingError(thrown, 'OUT_OF_SYNC', 'state sync failed'))
+      return false
+    }
+  }
+
+  // --- small things ---
+
+  async #running(): Promise<ViewDriver> {
+    await this.#starting
+    this.#throwIfStopping()
+    if (this.#driver === null)
+      throw new RingError('STOPPED', 'the ring node is not started; call start() first')
+    return this.#driver
+  }
+
+  #throwIfStopping(): void {
+    if (this.#stage === 'stopping' || this.#stage === 'stopped') {
+      throw new RingError('STOPPED', 'the ring node has been stopped')
+    }
+  }
+
+  #post(event: Parameters<ViewDriver['post']>[0]): void {
+    void this.#driver?.post(event)
+  }
+
+  #tick(): void {
+    this.#post({ on: 'state', state: this.#mark() })
+    this.#post({ on: 'tick' })
+  }
+
+  #mark(): Mark {
+    const { round, hash } = this.#o.state.current()
+    return { round, hash: Buffer.from(hash).toString('hex') }
+  }
+
+  #wake(): void {
+    const changed = this.#changed
+    this.#changed = Promise.withResolvers()
+    changed.resolve()
+  }
+
+  #nextChange(signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => reject(signal?.reason as Error)
+      signal?.addEventListener('abort', onAbort, { once: true })
+      void this.#changed.promise.then(() => {
+        signal?.removeEventListener('abort', onAbort)
+        resolve()
+      })
+    })
+  }
+
+  #isAllowed(peer: string): boolean {
+    if (this.#o.deny?.includes(peer) === true) return false
+    return this.#o.allow === undefined || this.#o.allow.includes(peer)
+  }
+
+  /** Counts and reports what a peer did wrong, or what broke. */
+  #count(error: RingError): void {
+    this.#rejected[error.code] = (this.#rejected[error.code] ?? 0) + 1
+    this.#o.logger.warn({ code: error.code, peer: error.peer, err: error }, 'rejected')
+    this.#emitter.emit('error', error)
+  }
+}

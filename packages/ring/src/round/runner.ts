@@ -1,0 +1,188 @@
+/** The caller's pending all-reduce: keeps its vector through view changes, runs the data plane, hands out the result. */
+import { sha3_256 } from '@gym-node/wire'
+import type { RingLimits } from '../defaults.ts'
+import { RingError, toRingError } from '../errors.ts'
+import type { ViewLinks } from '../link/view-links.ts'
+import { totalWeight } from '../reduce.ts'
+import type { RoundResult, View } from '../types.ts'
+import type { Turn } from '../view/messages.ts'
+import { aloneMean, exchange } from './exchange.ts'
+
+/** What the runner tells the view machine. */
+export interface RunnerHandlers {
+  onComputed(epoch: number, round: number, hash: string): void
+  onFailed(epoch: number, round: number, error: RingError): void
+}
+
+interface Pending {
+  readonly vector: Float32Array
+  readonly round: number
+  readonly weight: number
+  readonly startedAt: number
+  readonly promise: PromiseWithResolvers<RoundResult>
+  attempts: number
+  bytesSent: number
+  bytesReceived: number
+  result: { mean: Float32Array; hash: Uint8Array; totalWeight: number; view: View } | null
+}
+
+/** At most one round at a time. */
+export class RoundRunner {
+  readonly #limits: RingLimits
+  readonly #handlers: RunnerHandlers
+  #pending: Pending | null = null
+  #attempt: AbortController | null = null
+  bytesSent = 0
+  bytesReceived = 0
+
+  constructor(limits: RingLimits, handlers: RunnerHandlers) {
+    this.#limits = limits
+    this.#handlers = handlers
+  }
+
+  get activeRound(): number | null {
+    return this.#pending?.round ?? null
+  }
+
+  /** Takes a contribution. Its promise settles by `commit` or `reject`. */
+  open(vector: Float32Array, round: number, weight: number): Promise<RoundResult> {
+    if (this.#pending !== null) {
+      throw new RingError('BAD_ARGUMENT', `round ${this.#pending.round} is still pending; await it first`)
+    }
+    const promise = Promise.withResolvers<RoundResult>()
+    const startedAt = performance.now()
+    this.#pending = {
+      vector,
+      round,
+      weight,
+      startedAt,
+      promise,
+      attempts: 0,
+      bytesSent: 0,
+      bytesReceived: 0,
+      result: null,
+    }
+    return promise.promise
+  }
+
+  /** Runs the exchange of one epoch and reports how it ended. */
+  async start(view: View, links: ViewLinks | null, turns: readonly Turn[], position: number): Promise<void> {
+    const pending = this.#pending
+    if (pending === null) return
+    const attempt = new AbortController()
+    this.#attempt = attempt
+    pending.attempts += 1
+    pending.result = null
+    const total = totalWeight(turns.map((turn) => turn.weight))
+    try {
+      const mean =
+        links === null
+          ? aloneMean(pending.vector, pending.weight)
+          : await this.#exchange(pending, links, total, position, attempt.signal)
+      if (attempt.signal.aborted) return
+      const hash = nameResult(view, pending.round, total, mean)
+      pending.result = { mean, hash, totalWeight: total, view }
+      this.#handlers.onComputed(view.epoch, pending.round, Buffer.from(hash).toString('hex'))
+    } catch (thrown) {
+      if (attempt.signal.aborted) return
+      this.#handlers.onFailed(view.epoch, pending.round, toRingError(thrown, 'PEER_LOST', 'round failed'))
+    }
+  }
+
+  /** Stops the exchange; the contribution stays. */
+  abort(reason: RingError): void {
+    this.#attempt?.abort(reason)
+    this.#attempt = null
+  }
+
+  /** Hands out the result that the ring committed. Null when it is not held, which the machine never asks for. */
+  commit(round: number, hash: string): RoundResult | null {
+    const pending = this.#pending
+    if (pending?.result == null || pending.round !== round) return null
+    const { mean, totalWeight: total, view, hash: own } = pending.result
+    if (Buffer.from(own).toString('hex') !== hash) return null
+    this.#pending = null
+    const result: RoundResult = {
+      round,
+      view,
+      mean,
+      totalWeight: total,
+      hash: own,
+      contributors: view.members,
+      attempts: pending.attempts,
+      bytesSent: pending.bytesSent,
+      bytesReceived: pending.bytesReceived,
+      durationMs: performance.now() - pending.startedAt,
+    }
+    pending.promise.resolve(result)
+    return result
+  }
+
+  /** Ends the pending call with an error. */
+  reject(reason: unknown): void {
+    const pending = this.#pending
+    this.#pending = null
+    this.#attempt?.abort(reason)
+    this.#attempt = null
+    pending?.promise.reject(reason)
+  }
+
+  async #exchange(
+    pending: Pending,
+    links: ViewLinks,
+    total: number,
+    position: number,
+    signal: AbortSignal,
+  ): Promise<Float32Array> {
+    const [from, to] = await Promise.all([
+      within(links.from(), this.#limits.linkMs, signal, links.predecessor),
+      within(links.to(), this.#limits.linkMs, signal, links.successor),
+    ])
+    const before = { sent: from.bytesSent + to.bytesSent, received: from.bytesReceived + to.bytesReceived }
+    try {
+      return await exchange({
+        from,
+        to,
+        vector: pending.vector,
+        weight: pending.weight,
+        totalWeight: total,
+        round: pending.round,
+        position,
+        count: links.view.members.length,
+        chunkBytes: this.#limits.chunkBytes,
+        stallMs: this.#limits.stallMs,
+        signal,
+      })
+    } finally {
+      const sent = from.bytesSent + to.bytesSent - before.sent
+      const received = from.bytesReceived + to.bytesReceived - before.received
+      pending.bytesSent += sent
+      pending.bytesReceived += received
+      this.bytesSent += sent
+      this.bytesReceived += received
+    }
+  }
+}
+
+/** Names a result: the bytes, and everything that all members must agree on about them. */
+function nameResult(view: View, round: number, total: number, mean: Float32Array): Uint8Array {
+  const about = new TextEncoder().encode(
+    JSON.stringify([view.ringId, view.epoch, view.members, round, total]),
+  )
+  return sha3_256(about, new Uint8Array(mean.buffer, mean.byteOffset, mean.byteLength))
+}
+
+/** Bounds the wait for a link; the peer that did not come is named. */
+function within<T>(promise: Promise<T>, ms: number, signal: AbortSignal, peer: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(new RingError('TIMEOUT', `no link with the peer within ${ms} ms`, { peer }))
+    }, ms)
+    const onAbort = (): void => reject(signal.reason as Error)
+    signal.addEventListener('abort', onAbort, { once: true })
+    promise.then(resolve, reject).finally(() => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', onAbort)
+    })
+  })
+}

@@ -1,0 +1,80 @@
+/** Taking over a decided view, and giving one up: the only places where the agreed view changes. */
+import type { Effect, MachineState } from './state.ts'
+import { bootOf, isAlive, isParticipant } from './state.ts'
+import type { ViewValue } from './messages.ts'
+import { commitHeld, openTurn } from './turn.ts'
+
+/** Installs a decided view: durable first, then known to the rest of the node. */
+export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): void {
+  stopRound(s, 'VIEW_CHANGED', `epoch ${value.epoch} was agreed`, out)
+  const carry = value.carry !== null && s.state.round < value.carry.round ? value.carry : null
+  s.durable = { version: 1, view: value, promised: null, accepted: null, prepared: carry }
+  s.frozen = false
+  s.abandoned = false
+  s.proposal = null
+  s.genesis = null
+  s.genesisLock = null
+  s.reasonSince = null
+  s.stalledSince = null
+  s.highestBallot = 0
+  s.adoptedAt = s.now
+  s.turn = null
+  s.dirty = true
+  if (s.contribution !== null) s.churn += 1
+  greetMembers(s, value)
+  out.push({ do: 'persist', durable: s.durable })
+  out.push({ do: 'view', value, participant: isParticipant(s) })
+  if (value.carry !== null) commitHeld(s, value.carry, out)
+  openTurn(s)
+}
+
+/** Forgets a view that lost against another ring of the same job; this node then joins the other as a newcomer. */
+export function dissolveView(s: MachineState, reason: string, out: Effect[]): void {
+  stopRound(s, 'VIEW_CHANGED', reason, out)
+  s.durable = { version: 1, view: null, promised: null, accepted: null, prepared: null }
+  s.frozen = false
+  s.abandoned = false
+  s.proposal = null
+  s.turn = null
+  s.candidatesSince = s.now
+  s.dirty = true
+  out.push({ do: 'persist', durable: s.durable })
+  out.push({ do: 'view', value: null, participant: false })
+  out.push({
+    do: 'log',
+    level: 'warn',
+    fields: { reason },
+    message: 'left the ring for another of the same job',
+  })
+  if (s.contribution !== null) {
+    out.push({ do: 'reject', round: s.contribution.round, code: 'OUT_OF_SYNC', reason })
+    s.contribution = null
+    s.held = null
+  }
+}
+
+/** Ends this epoch for the data plane. A computed result stays in memory: the next view may commit it. */
+export function stopRound(
+  s: MachineState,
+  code: 'VIEW_CHANGED' | 'PEER_LOST' | 'HASH_MISMATCH',
+  reason: string,
+  out: Effect[],
+): void {
+  if (s.running) out.push({ do: 'abort-round', code, reason })
+  s.running = false
+}
+
+/** Members that were never met get one timeout to show up before they are suspected. */
+function greetMembers(s: MachineState, value: ViewValue): void {
+  for (const member of value.members) {
+    if (member.peer === s.options.self) continue
+    const record = s.peers.get(member.peer)
+    if (record === undefined) {
+      const deadline = s.now + s.options.peerTimeoutMs
+      s.peers.set(member.peer, { connected: false, deadline, status: null, accusing: new Map() })
+    } else if (!isAlive(s, member.peer) && bootOf(s, member.peer) !== member.boot) {
+      record.deadline = s.now + s.options.peerTimeoutMs
+    }
+    record?.accusing.clear()
+  }
+}

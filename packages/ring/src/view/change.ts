@@ -1,0 +1,141 @@
+/** When the view must change, to which members, and whose task it is to propose it. */
+import type { Effect, MachineState } from './state.ts'
+import {
+  aliveAcceptors,
+  bootOf,
+  compareText,
+  isAcceptor,
+  isAlive,
+  isParticipant,
+  memberStatus,
+  statusOf,
+  STRIKES,
+  unfitMembers,
+} from './state.ts'
+import type { Member } from './messages.ts'
+import { startBallot } from './paxos.ts'
+
+/** First wait after an abandoned round, doubled with each in a row: 50 ms hides a glitch and spares a broken link. */
+const CHURN_BASE_MS = 50
+
+/** A member left out on accusation may come back after this many peer timeouts. */
+const DOOR_CLOSED_TIMEOUTS = 10
+
+/** Proposes the next view if there is a reason and it is this node's turn to do so. */
+export function considerChange(s: MachineState, out: Effect[]): void {
+  const self = s.options.self
+  if (s.durable.view === null || !isAcceptor(s, self)) return
+  if (s.proposal !== null && s.now < s.proposal.retryAt) return
+  s.proposal = null
+  if (!hasReason(s)) {
+    s.reasonSince = null
+    return
+  }
+  s.reasonSince ??= s.now
+  const rank = proposerRank(s)
+  if (rank === null || s.now - s.reasonSince < (rank * s.options.peerTimeoutMs) / 2) return
+  closeDoor(s)
+  startBallot(s, () => desiredMembers(s), out)
+}
+
+/** The members of the next view: those that stay, in their order, then those at the door, by peer id. */
+export function desiredMembers(s: MachineState): Member[] {
+  const excluded = excludedMembers(s)
+  const kept = (s.durable.view?.members ?? []).filter((member) => !excluded.has(member.peer))
+  const keptPeers = new Set(kept.map((member) => member.peer))
+  const door = joiners(s).filter((member) => !keptPeers.has(member.peer))
+  return [...kept, ...door].slice(0, s.options.maxMembers)
+}
+
+function hasReason(s: MachineState): boolean {
+  const view = s.durable.view
+  if (view === null) return false
+  if (s.frozen) return true
+  const excluded = excludedMembers(s)
+  if (view.members.some((member) => excluded.has(member.peer))) return true
+  if (abandonedByAnyone(s) && s.now - s.adoptedAt >= churnDelay(s)) return true
+  return !s.running && desiredMembers(s).length > view.members.length
+}
+
+function abandonedByAnyone(s: MachineState): boolean {
+  if (s.abandoned) return true
+  return (
+    s.durable.view?.members.some((m) => isAlive(s, m.peer) && memberStatus(s, m)?.abandoned === true) ?? false
+  )
+}
+
+function churnDelay(s: MachineState): number {
+  return Math.min(s.options.peerTimeoutMs, CHURN_BASE_MS * 2 ** Math.min(s.churn, 10))
+}
+
+/** 0 for the lowest live acceptor that stays, 1 for the next...; null when this node should not propose. */
+function proposerRank(s: MachineState): number | null {
+  const leaving = (peer: string): boolean =>
+    peer === s.options.self ? s.leaving : (statusOf(s, peer)?.leaving ?? false)
+  const alive = aliveAcceptors(s).sort(compareText)
+  const rank = alive.filter((peer) => !leaving(peer)).indexOf(s.options.self)
+  return rank < 0 ? null : rank
+}
+
+/** Processes that may enter: live peers of the job outside any ring or back in this one, and self after a restart. */
+function joiners(s: MachineState): Member[] {
+  const view = s.durable.view
+  const found: Member[] = []
+  if (!isParticipant(s) && !s.leaving) found.push({ peer: s.options.self, boot: s.options.boot })
+  for (const [peer, record] of s.peers) {
+    const status = record.status
+    if (!record.connected || status === null || status.leaving || !isAlive(s, peer)) continue
+    if (status.ringId !== null && status.ringId !== view?.ringId) continue
+    if (s.now < (s.doorClosed.get(peer) ?? -Infinity) || (s.strikes.get(peer) ?? 0) >= STRIKES) continue
+    found.push({ peer, boot: status.boot })
+  }
+  return found.sort((a, b) => compareText(a.peer, b.peer))
+}
+
+/** Dead, gone, restarted or leaving members, and live ones that some pair of members cannot work with. */
+function excludedMembers(s: MachineState): Set<string> {
+  const excluded = unfitMembers(s)
+  for (const peer of accusedMembers(s, excluded)) excluded.add(peer)
+  return excluded
+}
+
+/**
+ * A pair that cannot work together cannot both stay, because everybody talks to everybody. The one with more accusers
+ * goes; in a tie of two that accuse each other the higher id; an accuser of this node itself goes, as this node hears it.
+ */
+function accusedMembers(s: MachineState, unfit: ReadonlySet<string>): Set<string> {
+  const members = (s.durable.view?.members ?? []).map((m) => m.peer).filter((peer) => !unfit.has(peer))
+  const edges: [string, string][] = []
+  for (const accuser of members) {
+    for (const accused of members) {
+      if (accuser !== accused && accuses(s, accuser, accused)) edges.push([accuser, accused])
+    }
+  }
+  const accusers = (peer: string): number => edges.filter(([, accused]) => accused === peer).length
+  const out = new Set<string>()
+  for (const [accuser, accused] of edges) {
+    if (out.has(accuser) || out.has(accused)) continue
+    const mutual = edges.some(([a, b]) => a === accused && b === accuser)
+    const more = accusers(accused) - accusers(accuser)
+    if (accused === s.options.self) out.add(accuser)
+    else if (accuser === s.options.self || more > 0) out.add(accused)
+    else if (more < 0) out.add(accuser)
+    else out.add(mutual && compareText(accuser, accused) > 0 ? accuser : accused)
+  }
+  return out
+}
+
+/** Own strikes count at once; another's word counts after it has stood for half a timeout, as links blink. */
+function accuses(s: MachineState, accuser: string, accused: string): boolean {
+  if (accuser === s.options.self) return (s.strikes.get(accused) ?? 0) >= STRIKES
+  const since = s.peers.get(accuser)?.accusing.get(accused)
+  return since !== undefined && s.now - since >= s.options.peerTimeoutMs / 2
+}
+
+/** Remembers whom this proposal leaves out although it lives, so that it does not come straight back. */
+function closeDoor(s: MachineState): void {
+  for (const peer of accusedMembers(s, unfitMembers(s))) {
+    if (bootOf(s, peer) === null || peer === s.options.self) continue
+    s.doorClosed.set(peer, s.now + DOOR_CLOSED_TIMEOUTS * s.options.peerTimeoutMs)
+  }
+}

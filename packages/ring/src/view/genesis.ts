@@ -1,0 +1,131 @@
+/**
+ * The first view of a ring, and what happens when two rings of one job meet. Genesis needs the word of every member
+ * it names; a node that has heard of a living ring joins that one instead.
+ */
+import { createHash } from 'node:crypto'
+import type { Effect, MachineState } from './state.ts'
+import { compareText, isAlive, isParticipant, reachedRound, viewId } from './state.ts'
+import type { Member, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
+import { adoptView, dissolveView } from './adopt.ts'
+import { isMinority } from './questions.ts'
+
+type Of<T extends ViewMessage['t']> = Extract<ViewMessage, { t: T }>
+
+/** Remains of an old ring that cannot form again hold up a genesis among newcomers this many peer timeouts. */
+const OLD_RING_TIMEOUTS = 4
+
+/** Proposes epoch 1 when this node is the lowest of enough peers that know no ring. */
+export function considerGenesis(s: MachineState, out: Effect[]): void {
+  if (s.durable.view !== null || s.leaving) return
+  if (s.genesis !== null && s.now < s.genesis.retryAt) return
+  if (s.genesis !== null) {
+    s.genesis = null
+    s.candidatesSince = s.now
+  }
+  const members = candidates(s)
+  const key = members.map((member) => `${member.peer} ${member.boot}`).join()
+  if (key !== s.candidates) {
+    s.candidates = key
+    s.candidatesSince = s.now
+  }
+  if (members.length < s.options.minMembers || members[0]?.peer !== s.options.self) return
+  if (s.now - s.candidatesSince < s.options.genesisSettleMs || knowsARing(s) || isLocked(s, null)) return
+  const value: ViewValue = { ringId: nameRing(s, members), epoch: 1, members, carry: null }
+  s.genesis = { value, acks: new Set([s.options.self]), retryAt: s.now + s.options.peerTimeoutMs / 2 }
+  s.genesisLock = { ringId: value.ringId, proposer: s.options.self, until: s.genesis.retryAt }
+  for (const member of members) {
+    if (member.peer !== s.options.self)
+      out.push({ do: 'send', to: member.peer, message: { t: 'genesis', value } })
+  }
+  decideGenesis(s, out)
+}
+
+/** Answers another node's genesis. An accepted one locks this node for a timeout, so that it joins only one. */
+export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: Effect[]): void {
+  const { value } = m
+  const named = (peer: string, boot: string | null): boolean =>
+    value.members.some((member) => member.peer === peer && (boot === null || member.boot === boot))
+  const yields = s.genesis !== null && compareText(from, s.options.self) < 0
+  const free = s.durable.view === null && !s.leaving && !knowsARing(s)
+  const fits =
+    value.epoch === 1 && value.carry === null && named(s.options.self, s.options.boot) && named(from, null)
+  if (!free || !fits || (isLocked(s, value.ringId) && !yields)) {
+    out.push({ do: 'send', to: from, message: { t: 'genesis-nack', ringId: value.ringId } })
+    return
+  }
+  s.genesis = null
+  s.genesisLock = { ringId: value.ringId, proposer: from, until: s.now + s.options.peerTimeoutMs }
+  out.push({ do: 'send', to: from, message: { t: 'genesis-ack', ringId: value.ringId } })
+}
+
+/** Counts acceptances; the last one makes the ring. */
+export function onGenesisAck(s: MachineState, from: string, m: Of<'genesis-ack'>, out: Effect[]): void {
+  if (s.genesis?.value.ringId !== m.ringId) return
+  s.genesis.acks.add(from)
+  decideGenesis(s, out)
+}
+
+/** One refusal ends this try. */
+export function onGenesisNack(s: MachineState, m: Of<'genesis-nack'>): void {
+  if (s.genesis?.value.ringId !== m.ringId) return
+  s.genesis = null
+  s.genesisLock = null
+  s.candidatesSince = s.now
+}
+
+/**
+ * Two rings of one job, or two halves that quorum `any` let part, become one: the lesser dissolves. A living ring
+ * beats one without quorum, then more rounds, then the lower name.
+ */
+export function considerMerge(s: MachineState, other: StatusMessage, out: Effect[]): void {
+  const view = s.durable.view
+  if (view === null || other.ringId === null || other.viewId === null || !other.active) return
+  const sameLine =
+    other.ringId === view.ringId && (other.epoch !== view.epoch || other.viewId === viewId(view))
+  if (sameLine) return
+  const ownActive = isParticipant(s) && !isMinority(s)
+  const own = { round: reachedRound(s), name: view.ringId + viewId(view) }
+  const theirs = { round: reachedRound(other), name: other.ringId + other.viewId }
+  const loses = theirs.round === own.round ? compareText(theirs.name, own.name) < 0 : theirs.round > own.round
+  if (!ownActive || loses) dissolveView(s, `ring ${other.ringId} of the same job goes before this one`, out)
+}
+
+function decideGenesis(s: MachineState, out: Effect[]): void {
+  const genesis = s.genesis
+  if (genesis === null || !genesis.value.members.every((member) => genesis.acks.has(member.peer))) return
+  adoptView(s, genesis.value, out)
+  for (const [peer, record] of s.peers) {
+    if (record.connected) out.push({ do: 'send', to: peer, message: { t: 'decided', value: genesis.value } })
+  }
+}
+
+function candidates(s: MachineState): Member[] {
+  const members: Member[] = [{ peer: s.options.self, boot: s.options.boot }]
+  for (const [peer, record] of s.peers) {
+    if (!record.connected || record.status === null || !isAlive(s, peer)) continue
+    if (record.status.ringId === null && !record.status.leaving)
+      members.push({ peer, boot: record.status.boot })
+  }
+  members.sort((a, b) => compareText(a.peer, b.peer))
+  return members.slice(0, s.options.maxMembers)
+}
+
+function knowsARing(s: MachineState): boolean {
+  const patience = s.now - s.candidatesSince < OLD_RING_TIMEOUTS * s.options.peerTimeoutMs
+  return [...s.peers.values()].some(
+    (record) =>
+      record.status !== null &&
+      record.status.ringId !== null &&
+      s.now < record.deadline &&
+      (record.status.active || patience),
+  )
+}
+
+function isLocked(s: MachineState, except: string | null): boolean {
+  return s.genesisLock !== null && s.now < s.genesisLock.until && s.genesisLock.ringId !== except
+}
+
+function nameRing(s: MachineState, members: readonly Member[]): string {
+  const text = JSON.stringify([s.options.job, members.map((m) => [m.peer, m.boot]), s.seq])
+  return createHash('sha3-256').update(text).digest('hex').slice(0, 32)
+}

@@ -1,0 +1,215 @@
+/**
+ * The view protocol as a state machine: an event and its time go in, effects come out. It never does anything itself.
+ * docs/PROTOCOL.md is its specification in words.
+ */
+import type { Effect, Event, MachineOptions, MachineState, PeerRecord } from './state.ts'
+import { createMachineState, isAlive, isParticipant, statusOf } from './state.ts'
+import type { Durable, Mark, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
+import { buildStatus, flushStatus } from './status.ts'
+import { abandonRound, advanceTurn, openTurn } from './turn.ts'
+import { considerChange, desiredMembers } from './change.ts'
+import { adoptView } from './adopt.ts'
+import { onAccept, onAccepted, onNack, onPrepare, onPromise } from './paxos.ts'
+import { considerGenesis, considerMerge, onGenesis, onGenesisAck, onGenesisNack } from './genesis.ts'
+
+/** One node's side of the protocol. `handle` is deterministic: the same events give the same effects. */
+export class ViewMachine {
+  readonly state: MachineState
+
+  constructor(options: MachineOptions, durable: Durable, mark: Mark, now: number) {
+    this.state = createMachineState(options, durable, mark, now)
+  }
+
+  /** Takes one event; returns what must be done, in order. */
+  handle(event: Event, now: number): Effect[] {
+    const s = this.state
+    const out: Effect[] = []
+    s.now = Math.max(s.now, now)
+    switch (event.on) {
+      case 'message':
+        onMessage(s, event.from, event.message, out)
+        break
+      case 'connected':
+        onConnected(s, event.peer, out)
+        break
+      case 'disconnected':
+        onDisconnected(s, event.peer)
+        break
+      case 'state':
+        onState(s, event.state)
+        break
+      case 'contribute':
+        s.contribution = event.contribution
+        s.held = null
+        openTurn(s)
+        break
+      case 'withdraw':
+        onWithdraw(s, out)
+        break
+      case 'computed':
+        onComputed(s, event)
+        break
+      case 'failed':
+        onFailed(s, event, out)
+        break
+      case 'leave':
+        s.leaving = true
+        s.dirty = true
+        break
+      case 'tick':
+        break
+    }
+    advanceTurn(s, out)
+    considerChange(s, out)
+    considerGenesis(s, out)
+    openTurn(s)
+    flushStatus(s, out)
+    return out
+  }
+}
+
+/** Whether a leaving node need not wait: it is out of the view, or nobody who stays could agree on one without it. */
+export function mayGo(s: MachineState): boolean {
+  const view = s.durable.view
+  if (view === null || !isParticipant(s)) return true
+  return !view.members.some(
+    (m) => m.peer !== s.options.self && isAlive(s, m.peer) && statusOf(s, m.peer)?.leaving !== true,
+  )
+}
+
+function onMessage(s: MachineState, from: string, message: ViewMessage, out: Effect[]): void {
+  if (from === s.options.self) return
+  const record = recordOf(s, from)
+  record.deadline = s.now + s.options.peerTimeoutMs
+  switch (message.t) {
+    case 'status':
+      onStatus(s, from, record, message, out)
+      break
+    case 'genesis':
+      onGenesis(s, from, message, out)
+      break
+    case 'genesis-ack':
+      onGenesisAck(s, from, message, out)
+      break
+    case 'genesis-nack':
+      onGenesisNack(s, message)
+      break
+    case 'prepare':
+      onPrepare(s, from, message, out)
+      break
+    case 'promise':
+      onPromise(s, from, message, () => desiredMembers(s), out)
+      break
+    case 'nack':
+      onNack(s, message)
+      break
+    case 'accept':
+      onAccept(s, from, message, out)
+      break
+    case 'accepted':
+      onAccepted(s, from, message, out)
+      break
+    case 'decided':
+      onDecided(s, message.value, out)
+      break
+  }
+}
+
+function onStatus(
+  s: MachineState,
+  from: string,
+  record: PeerRecord,
+  status: StatusMessage,
+  out: Effect[],
+): void {
+  const last = record.status
+  if (last !== null && last.boot === status.boot && status.seq <= last.seq) return
+  record.status = status
+  const view = s.durable.view
+  if (view !== null) {
+    const behind = status.ringId === view.ringId && status.epoch < view.epoch
+    const missed =
+      status.ringId === null && view.members.some((m) => m.peer === from && m.boot === status.boot)
+    if (behind || missed) out.push({ do: 'send', to: from, message: { t: 'decided', value: view } })
+    noteAccusations(s, record, status)
+  }
+  considerMerge(s, status, out)
+}
+
+/** Accusations count from the moment they began, and only without a break. */
+function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMessage): void {
+  const view = s.durable.view
+  const current = view !== null && status.ringId === view.ringId && status.epoch === view.epoch
+  const suspects = new Set(current ? status.suspects : [])
+  for (const peer of record.accusing.keys()) if (!suspects.has(peer)) record.accusing.delete(peer)
+  for (const peer of suspects) if (!record.accusing.has(peer)) record.accusing.set(peer, s.now)
+}
+
+/** A decided view of this node's ring, or one that names this process while it is in none. */
+function onDecided(s: MachineState, value: ViewValue, out: Effect[]): void {
+  const view = s.durable.view
+  const names = value.members.some((m) => m.peer === s.options.self && m.boot === s.options.boot)
+  if (view === null ? names && !s.leaving : value.ringId === view.ringId && value.epoch > view.epoch) {
+    adoptView(s, value, out)
+  }
+}
+
+function onConnected(s: MachineState, peer: string, out: Effect[]): void {
+  const record = recordOf(s, peer)
+  record.connected = true
+  record.deadline = s.now + s.options.peerTimeoutMs
+  out.push({ do: 'send', to: peer, message: buildStatus(s) })
+}
+
+function onDisconnected(s: MachineState, peer: string): void {
+  const record = s.peers.get(peer)
+  if (record === undefined) return
+  record.connected = false
+  record.deadline = s.now
+  record.accusing.clear()
+  s.dirty = true
+}
+
+function onState(s: MachineState, state: Mark): void {
+  if (state.round === s.state.round && state.hash === s.state.hash) return
+  s.state = state
+  s.dirty = true
+}
+
+/** The caller gave up. The epoch's turn is spent, so the others need a new view before they can go on. */
+function onWithdraw(s: MachineState, out: Effect[]): void {
+  if (s.contribution === null) return
+  s.contribution = null
+  if (s.turn !== null) abandonRound(s, 'PEER_LOST', 'the caller gave the round up', out)
+  s.held = null
+}
+
+function onComputed(s: MachineState, event: { epoch: number; round: number; hash: string }): void {
+  if (!s.running || s.turn?.epoch !== event.epoch || s.turn.round !== event.round) return
+  s.running = false
+  s.held = { round: event.round, hash: event.hash }
+  s.turn = { ...s.turn, done: event.hash }
+  s.dirty = true
+}
+
+function onFailed(
+  s: MachineState,
+  event: { epoch: number; round: number; code: string; peer: string | null },
+  out: Effect[],
+): void {
+  if (!s.running || s.turn?.epoch !== event.epoch || s.turn.round !== event.round) return
+  s.running = false
+  if (event.peer !== null && isAlive(s, event.peer)) {
+    s.strikes.set(event.peer, (s.strikes.get(event.peer) ?? 0) + 1)
+  }
+  abandonRound(s, 'PEER_LOST', `link failed with ${event.code}`, out)
+}
+
+function recordOf(s: MachineState, peer: string): PeerRecord {
+  let record = s.peers.get(peer)
+  if (record === undefined) {
+    record = { connected: false, deadline: s.now, status: null, accusing: new Map() }
+    s.peers.set(peer, record)
+  }
+  return record
+}

@@ -1,0 +1,103 @@
+/**
+ * The messages of the view protocol and their schemas: what a peer may say, and how long any of it may be.
+ * docs/PROTOCOL.md explains them.
+ */
+import { z } from 'zod'
+
+const MAX_MEMBERS = 1024
+
+const peerId = z.string().min(1).max(128)
+const hex = z
+  .string()
+  .max(128)
+  .regex(/^[0-9a-f]*$/)
+const boot = z.string().min(1).max(64)
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+const round = z.number().int().min(0).max(0xffff_ffff)
+
+const memberSchema = z.strictObject({ peer: peerId, boot })
+const carrySchema = z.strictObject({ round, hash: hex })
+const ballotSchema = z.strictObject({ n: count, peer: peerId })
+const markSchema = z.strictObject({ round, hash: hex })
+
+/** The value that Paxos decides for an epoch. */
+export const viewValueSchema = z.strictObject({
+  ringId: hex.min(1),
+  epoch: z.number().int().min(1).max(0xffff_ffff),
+  members: z.array(memberSchema).min(1).max(MAX_MEMBERS),
+  carry: carrySchema.nullable(),
+})
+
+const turnSchema = z.strictObject({
+  epoch: count,
+  round,
+  length: count,
+  weight: z.number().min(0).max(3.4e38),
+  wire: z.string().max(64),
+  state: hex,
+  done: hex.nullable(),
+  prepared: z.boolean(),
+})
+
+const statusSchema = z.strictObject({
+  t: z.literal('status'),
+  seq: count,
+  boot,
+  ringId: hex.nullable(),
+  epoch: count,
+  viewId: hex.nullable(),
+  active: z.boolean(),
+  leaving: z.boolean(),
+  state: markSchema,
+  committed: markSchema.nullable(),
+  suspects: z.array(peerId).max(MAX_MEMBERS),
+  abandoned: z.boolean(),
+  turn: turnSchema.nullable(),
+})
+
+const scope = { ringId: hex.min(1), epoch: count }
+
+/** Every message of the protocol. */
+export const viewMessageSchema = z.discriminatedUnion('t', [
+  statusSchema,
+  z.strictObject({ t: z.literal('genesis'), value: viewValueSchema }),
+  z.strictObject({ t: z.literal('genesis-ack'), ringId: hex.min(1) }),
+  z.strictObject({ t: z.literal('genesis-nack'), ringId: hex.min(1) }),
+  z.strictObject({ t: z.literal('prepare'), ...scope, ballot: ballotSchema }),
+  z.strictObject({
+    t: z.literal('promise'),
+    ...scope,
+    ballot: ballotSchema,
+    accepted: z.strictObject({ ballot: ballotSchema, value: viewValueSchema }).nullable(),
+    prepared: carrySchema.nullable(),
+    state: markSchema,
+    holds: z.boolean(),
+  }),
+  z.strictObject({ t: z.literal('nack'), ...scope, promised: ballotSchema }),
+  z.strictObject({ t: z.literal('accept'), ...scope, ballot: ballotSchema, value: viewValueSchema }),
+  z.strictObject({ t: z.literal('accepted'), ...scope, ballot: ballotSchema }),
+  z.strictObject({ t: z.literal('decided'), value: viewValueSchema }),
+])
+
+/** What survives a restart: the agreed view, this node's Paxos promises for the next epoch, its prepared round. */
+export const durableSchema = z.strictObject({
+  version: z.literal(1),
+  view: viewValueSchema.nullable(),
+  promised: ballotSchema.nullable(),
+  accepted: z.strictObject({ ballot: ballotSchema, value: viewValueSchema }).nullable(),
+  prepared: carrySchema.nullable(),
+})
+
+export type Member = z.infer<typeof memberSchema>
+/** A round that the new view must hold as committed with this result hash. */
+export type Carry = z.infer<typeof carrySchema>
+export type Ballot = z.infer<typeof ballotSchema>
+/** A round number with the hash of the state (or result) after it. */
+export type Mark = z.infer<typeof markSchema>
+export type ViewValue = z.infer<typeof viewValueSchema>
+/** A member's part in the round of an epoch: what it brings, and how far it got. */
+export type Turn = z.infer<typeof turnSchema>
+export type StatusMessage = z.infer<typeof statusSchema>
+export type ViewMessage = z.infer<typeof viewMessageSchema>
+export type Durable = z.infer<typeof durableSchema>
+export type Promised = Extract<ViewMessage, { t: 'promise' }>

@@ -1,0 +1,288 @@
+/**
+ * The memory of the view machine and the questions one can ask it. Plain values and pure functions: no I/O,
+ * no clock (every event brings its time), no randomness.
+ */
+import { createHash } from 'node:crypto'
+import type { RingErrorCode } from '../errors.ts'
+import type {
+  Ballot,
+  Durable,
+  Mark,
+  Member,
+  Promised,
+  StatusMessage,
+  Turn,
+  ViewMessage,
+  ViewValue,
+} from './messages.ts'
+
+/** What the machine is told once. */
+export interface MachineOptions {
+  readonly self: string
+  /** random per process start: tells a restarted member from the one in the view */
+  readonly boot: string
+  readonly job: string
+  readonly minMembers: number
+  readonly maxMembers: number
+  readonly quorum: 'majority' | 'any'
+  readonly peerTimeoutMs: number
+  readonly genesisSettleMs: number
+  readonly stragglerMs: number
+}
+
+/** What the caller brings to a round; kept unchanged through view changes until the round commits. */
+export interface Contribution {
+  readonly round: number
+  readonly length: number
+  readonly weight: number
+  readonly wire: string
+  /** hash of the state that the contribution starts from */
+  readonly state: string
+}
+
+/** What the shell must do, in order. Nothing after a `persist` may happen before it is durable. */
+export type Effect =
+  | { readonly do: 'send'; readonly to: string; readonly message: ViewMessage }
+  | { readonly do: 'persist'; readonly durable: Durable }
+  | { readonly do: 'view'; readonly value: ViewValue | null; readonly participant: boolean }
+  | {
+      readonly do: 'start-round'
+      readonly epoch: number
+      readonly round: number
+      readonly turns: readonly Turn[]
+    }
+  | { readonly do: 'abort-round'; readonly code: RingErrorCode; readonly reason: string }
+  | { readonly do: 'commit'; readonly round: number; readonly hash: string }
+  | { readonly do: 'reject'; readonly round: number; readonly code: RingErrorCode; readonly reason: string }
+  | { readonly do: 'log'; readonly level: 'info' | 'warn'; readonly fields: object; readonly message: string }
+
+/** What happens to the machine. Times are milliseconds of any monotonic clock. */
+export type Event =
+  | { readonly on: 'message'; readonly from: string; readonly message: ViewMessage }
+  | { readonly on: 'connected'; readonly peer: string }
+  | { readonly on: 'disconnected'; readonly peer: string }
+  | { readonly on: 'tick' }
+  | { readonly on: 'state'; readonly state: Mark }
+  | { readonly on: 'contribute'; readonly contribution: Contribution }
+  | { readonly on: 'withdraw' }
+  | { readonly on: 'computed'; readonly epoch: number; readonly round: number; readonly hash: string }
+  | {
+      readonly on: 'failed'
+      readonly epoch: number
+      readonly round: number
+      readonly code: RingErrorCode
+      readonly peer: string | null
+    }
+  | { readonly on: 'leave' }
+
+/** What is known of another peer of the job. */
+export interface PeerRecord {
+  connected: boolean
+  /** alive until then, unless heard again */
+  deadline: number
+  status: StatusMessage | null
+  /** since when this peer, in the view, accuses others without pause */
+  accusing: Map<string, number>
+}
+
+/** A ballot of ours under way. */
+export interface Proposal {
+  readonly epoch: number
+  readonly ballot: Ballot
+  readonly promises: Map<string, Promised>
+  readonly needed: number
+  value: ViewValue | null
+  readonly accepted: Set<string>
+  readonly retryAt: number
+}
+
+/** A genesis of ours under way. */
+export interface Genesis {
+  readonly value: ViewValue
+  readonly acks: Set<string>
+  readonly retryAt: number
+}
+
+/** Everything the machine remembers. */
+export interface MachineState {
+  readonly options: MachineOptions
+  now: number
+  seq: number
+  readonly peers: Map<string, PeerRecord>
+  durable: Durable
+  state: Mark
+  committed: Mark | null
+  contribution: Contribution | null
+  turn: Turn | null
+  running: boolean
+  /** a computed result that is still in memory, named by round and hash */
+  held: Mark | null
+  abandoned: boolean
+  /** consecutive abandoned rounds: slows down retries that cannot work */
+  churn: number
+  /** reasons to suspect a live member, since the last commit: three are enough */
+  readonly strikes: Map<string, number>
+  /** members left out on accusation wait this long before they may come back */
+  readonly doorClosed: Map<string, number>
+  /** epoch + 1 has been promised to a proposer: this epoch can prepare nothing more */
+  frozen: boolean
+  adoptedAt: number
+  reasonSince: number | null
+  stalledSince: number | null
+  proposal: Proposal | null
+  highestBallot: number
+  genesis: Genesis | null
+  genesisLock: { readonly ringId: string; readonly proposer: string; readonly until: number } | null
+  candidates: string
+  candidatesSince: number
+  leaving: boolean
+  nextStatusAt: number
+  dirty: boolean
+}
+
+/** Failures with one neighbour, or one round held up too long, before a live member is suspected. */
+export const STRIKES = 3
+
+/** Nothing promised, no view. */
+export const EMPTY_DURABLE: Durable = {
+  version: 1,
+  view: null,
+  promised: null,
+  accepted: null,
+  prepared: null,
+}
+
+/** Fresh memory for a process that starts with what was durable before. */
+export function createMachineState(
+  options: MachineOptions,
+  durable: Durable,
+  state: Mark,
+  now: number,
+): MachineState {
+  return {
+    options,
+    now,
+    seq: 0,
+    peers: new Map(),
+    durable,
+    state,
+    committed: null,
+    contribution: null,
+    turn: null,
+    running: false,
+    held: null,
+    abandoned: false,
+    churn: 0,
+    strikes: new Map(),
+    doorClosed: new Map(),
+    frozen: durable.promised !== null,
+    adoptedAt: now,
+    reasonSince: null,
+    stalledSince: null,
+    proposal: null,
+    highestBallot: durable.promised?.n ?? 0,
+    genesis: null,
+    genesisLock: null,
+    candidates: '',
+    candidatesSince: now,
+    leaving: false,
+    nextStatusAt: now,
+    dirty: true,
+  }
+}
+
+/** A short name of a view value, equal only for equal values. */
+export function viewId(value: ViewValue): string {
+  const text = JSON.stringify([
+    value.ringId,
+    value.epoch,
+    value.members.map((m) => [m.peer, m.boot]),
+    value.carry,
+  ])
+  return createHash('sha3-256').update(text).digest('hex').slice(0, 32)
+}
+
+/** Compares ballots: by number, then by peer id. */
+export function compareBallots(a: Ballot, b: Ballot): number {
+  return a.n === b.n ? compareText(a.peer, b.peer) : a.n - b.n
+}
+
+/** Plain code-unit order, the same on every machine. */
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+/** Votes needed among `members` for a majority. */
+export function majorityOf(members: number): number {
+  return Math.floor(members / 2) + 1
+}
+
+/** Heard of within the timeout (self always is). */
+export function isAlive(s: MachineState, peer: string): boolean {
+  if (peer === s.options.self) return true
+  const record = s.peers.get(peer)
+  return record !== undefined && s.now < record.deadline
+}
+
+/** The latest status of a peer, null before the first. */
+export function statusOf(s: MachineState, peer: string): StatusMessage | null {
+  return s.peers.get(peer)?.status ?? null
+}
+
+/** The process start id that this peer now runs under, null when not known. */
+export function bootOf(s: MachineState, peer: string): string | null {
+  return peer === s.options.self ? s.options.boot : (statusOf(s, peer)?.boot ?? null)
+}
+
+/** Whether this process (not an earlier one of the same peer id) is in the agreed view. */
+export function isParticipant(s: MachineState): boolean {
+  return s.durable.view?.members.some((m) => m.peer === s.options.self && m.boot === s.options.boot) ?? false
+}
+
+/** Whether peers named `peer` may vote on the next view. */
+export function isAcceptor(s: MachineState, peer: string): boolean {
+  return s.durable.view?.members.some((m) => m.peer === peer) ?? false
+}
+
+/** The status of a view member if it is about this very view, else null. */
+export function memberStatus(s: MachineState, member: Member): StatusMessage | null {
+  const view = s.durable.view
+  const status = statusOf(s, member.peer)
+  if (view === null || status === null || status.boot !== member.boot) return null
+  return status.ringId === view.ringId && status.epoch === view.epoch ? status : null
+}
+
+/** Acceptors of the view that can be reached, self included when it is one. */
+export function aliveAcceptors(s: MachineState): string[] {
+  return (s.durable.view?.members ?? []).map((m) => m.peer).filter((peer) => isAlive(s, peer))
+}
+
+/** Members that this node itself finds dead, gone, restarted or leaving. */
+export function unfitMembers(s: MachineState): Set<string> {
+  const unfit = new Set<string>()
+  for (const member of s.durable.view?.members ?? []) {
+    if (member.peer === s.options.self) {
+      if (member.boot !== s.options.boot || s.leaving) unfit.add(member.peer)
+      continue
+    }
+    const status = statusOf(s, member.peer)
+    const restarted = status !== null && status.boot !== member.boot
+    const leaving = status !== null && status.leaving && !restarted
+    if (!isAlive(s, member.peer) || restarted || leaving) unfit.add(member.peer)
+  }
+  return unfit
+}
+
+/** Members this node would tell the others it cannot work with. */
+export function suspectsOf(s: MachineState): string[] {
+  if (!isParticipant(s)) return []
+  const suspects = (s.durable.view?.members ?? [])
+    .map((m) => m.peer)
+    .filter((peer) => peer !== s.options.self && (!isAlive(s, peer) || (s.strikes.get(peer) ?? 0) >= STRIKES))
+  return suspects
+}
+
+/** The mark a peer is known to have reached: its state, or a commit whose state it is still writing. */
+export function reachedRound(status: { state: Mark; committed: Mark | null }): number {
+  return Math.max(status.state.round, status.committed?.round ?? 0)
+}

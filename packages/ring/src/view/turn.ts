@@ -1,0 +1,194 @@
+/**
+ * One round inside one epoch: everybody's turn is collected, the data plane runs, the result's hash is agreed in two
+ * steps. `prepared` means: all members of the view hold this result. A majority of prepared members commits.
+ */
+import type { Effect, MachineState } from './state.ts'
+import { isAlive, isParticipant, majorityOf, memberStatus, reachedRound, statusOf, STRIKES } from './state.ts'
+import type { Mark, Member, Turn } from './messages.ts'
+import { plurality } from './questions.ts'
+
+/** Starts this epoch's turn from the pending contribution, when there is one and the epoch still takes turns. */
+export function openTurn(s: MachineState): void {
+  const view = s.durable.view
+  const c = s.contribution
+  if (view === null || c === null || s.frozen || s.abandoned || s.turn !== null || !isParticipant(s)) return
+  s.turn = { epoch: view.epoch, ...c, done: null, prepared: false }
+  s.stalledSince = null
+  s.dirty = true
+}
+
+/** Moves this node's turn as far as the statuses of the others allow. */
+export function advanceTurn(s: MachineState, out: Effect[]): void {
+  noticeSuperseded(s, out)
+  const view = s.durable.view
+  if (view === null || s.turn === null || s.frozen || s.abandoned) return
+  if (s.turn.done === null) {
+    startWhenAllAreHere(s, s.turn, view.members, out)
+    return
+  }
+  if (!s.turn.prepared) prepareWhenAllAgree(s, s.turn, s.turn.done, view.members, out)
+  if (s.turn !== null) commitWhenMajorityPrepared(s, s.turn, view.members, out)
+}
+
+/** Commits the result held in memory if it is the one named. */
+export function commitHeld(s: MachineState, mark: Mark, out: Effect[]): void {
+  if (s.contribution?.round !== mark.round || s.held === null) return
+  if (s.held.round !== mark.round || s.held.hash !== mark.hash) return
+  s.committed = mark
+  s.contribution = null
+  s.turn = null
+  s.held = null
+  s.churn = 0
+  s.strikes.clear()
+  s.dirty = true
+  out.push({ do: 'commit', round: mark.round, hash: mark.hash })
+}
+
+/** Gives up the round of this epoch; the leader will propose a view with new keys. */
+export function abandonRound(
+  s: MachineState,
+  code: 'HASH_MISMATCH' | 'PEER_LOST',
+  reason: string,
+  out: Effect[],
+): void {
+  if (s.running) out.push({ do: 'abort-round', code, reason })
+  s.running = false
+  s.abandoned = true
+  s.turn = null
+  s.held = null
+  s.dirty = true
+  out.push({ do: 'log', level: 'warn', fields: { code, reason }, message: 'round abandoned' })
+}
+
+/** A round that others committed is either the result held here, or one this node has missed. */
+function noticeSuperseded(s: MachineState, out: Effect[]): void {
+  const view = s.durable.view
+  if (view === null || s.contribution === null) return
+  const round = s.contribution.round
+  for (const peer of s.peers.keys()) {
+    const status = statusOf(s, peer)
+    if (status === null || status.ringId !== view.ringId || !status.active || reachedRound(status) < round)
+      continue
+    if (status.committed !== null) commitHeld(s, status.committed, out)
+    if (s.contribution === null) return
+    // A member that prepared here may be among the majority that committed; the state settles it either way.
+    const reason = `the ring has reached round ${reachedRound(status)} without this node's round ${round}`
+    rejectContribution(s, 'ROUND_SUPERSEDED', reason, out)
+    return
+  }
+}
+
+function startWhenAllAreHere(s: MachineState, own: Turn, members: readonly Member[], out: Effect[]): void {
+  if (s.running) return
+  const turns = members.map((member) => turnOf(s, member))
+  const present = turns.filter((turn) => turn !== null)
+  if (present.length < members.length) {
+    strikeStragglers(s, members, turns)
+    return
+  }
+  s.stalledSince = null
+  const newest = Math.max(...present.map((turn) => turn.round))
+  if (own.round < newest) {
+    rejectContribution(s, 'OUT_OF_SYNC', `this node is at round ${own.round}, the ring at ${newest}`, out)
+    return
+  }
+  if (present.some((turn) => turn.round !== newest)) return
+  const vote = (key: (turn: Turn) => string): string | null =>
+    plurality(members.map((member, i) => ({ peer: member.peer, key: key(present[i] as Turn) })))
+  const shape = (turn: Turn): string => `${turn.length} elements as ${turn.wire}`
+  if (vote(shape) !== shape(own)) {
+    rejectContribution(
+      s,
+      'LENGTH_MISMATCH',
+      `this vector is ${shape(own)}, the ring's ${vote(shape) ?? ''}`,
+      out,
+    )
+    return
+  }
+  if (vote((turn) => turn.state) !== own.state) {
+    rejectContribution(
+      s,
+      'OUT_OF_SYNC',
+      `this node's state differs from the ring's at round ${own.round - 1}`,
+      out,
+    )
+    return
+  }
+  if (present.some((turn) => turn.state !== own.state || shape(turn) !== shape(own))) return
+  s.running = true
+  out.push({ do: 'start-round', epoch: own.epoch, round: own.round, turns: present })
+}
+
+function prepareWhenAllAgree(
+  s: MachineState,
+  own: Turn,
+  done: string,
+  members: readonly Member[],
+  out: Effect[],
+): void {
+  const turns = members.map((member) => turnOf(s, member))
+  if (turns.some((turn) => turn?.round === own.round && turn.done !== null && turn.done !== done)) {
+    abandonRound(s, 'HASH_MISMATCH', `results of round ${own.round} differ between members`, out)
+    return
+  }
+  if (!turns.every((turn) => turn?.round === own.round && turn.done === done)) return
+  s.durable = { ...s.durable, prepared: { round: own.round, hash: done } }
+  s.turn = { ...own, prepared: true }
+  s.dirty = true
+  out.push({ do: 'persist', durable: s.durable })
+}
+
+function commitWhenMajorityPrepared(
+  s: MachineState,
+  own: Turn,
+  members: readonly Member[],
+  out: Effect[],
+): void {
+  if (own.done === null || !own.prepared) return
+  const prepared = members.filter((member) => {
+    const turn = turnOf(s, member)
+    return turn?.round === own.round && turn.prepared && turn.done === own.done
+  })
+  if (prepared.length >= majorityOf(members.length)) commitHeld(s, { round: own.round, hash: own.done }, out)
+}
+
+/** After a long wait a majority stops waiting for the few that have not come. */
+function strikeStragglers(
+  s: MachineState,
+  members: readonly Member[],
+  turns: readonly (Turn | null)[],
+): void {
+  const here = turns.filter((turn) => turn !== null).length
+  if (here < majorityOf(members.length)) {
+    s.stalledSince = null
+    return
+  }
+  s.stalledSince ??= s.now
+  if (s.now - s.stalledSince < s.options.stragglerMs) return
+  members.forEach((member, i) => {
+    if (turns[i] === null && isAlive(s, member.peer)) s.strikes.set(member.peer, STRIKES)
+  })
+  s.dirty = true
+}
+
+function turnOf(s: MachineState, member: Member): Turn | null {
+  if (member.peer === s.options.self) return s.turn
+  const turn = memberStatus(s, member)?.turn ?? null
+  return turn !== null && turn.epoch === s.durable.view?.epoch ? turn : null
+}
+
+function rejectContribution(
+  s: MachineState,
+  code: 'ROUND_SUPERSEDED' | 'OUT_OF_SYNC' | 'LENGTH_MISMATCH',
+  reason: string,
+  out: Effect[],
+): void {
+  if (s.contribution === null) return
+  if (s.running) out.push({ do: 'abort-round', code: 'VIEW_CHANGED', reason })
+  out.push({ do: 'reject', round: s.contribution.round, code, reason })
+  s.running = false
+  s.contribution = null
+  s.turn = null
+  s.held = null
+  s.dirty = true
+}

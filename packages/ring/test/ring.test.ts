@@ -1,0 +1,52 @@
+/** The ring over real libp2p connections in one process. */
+import { describe, it } from 'node:test'
+import assert from 'node:assert/strict'
+import { startRing, stopAll, type RigNode } from './rig.ts'
+
+/** Node i holds v[k] = (i + 1) * (k % 7): small integers, so every sum is exact in float32 whatever the order. */
+function vectorOf(i: number, length: number): Float32Array {
+  return Float32Array.from({ length }, (_, k) => (i + 1) * (k % 7))
+}
+
+/** All nodes take part in the next round; returns the results in node order. */
+async function round(
+  nodes: readonly RigNode[],
+  length: number,
+  weights: readonly number[],
+): Promise<Float32Array[]> {
+  return Promise.all(
+    nodes.map(async ({ ring, state }, i) => {
+      await ring.ready()
+      const vector = vectorOf(i, length)
+      const before = vector.slice()
+      const r = state.round + 1
+      const result = await ring.allReduce(vector, { round: r, weight: weights[i] ?? 1 })
+      assert.deepEqual(vector, before, 'the vector is untouched')
+      state.apply(r, result.hash)
+      return result.mean
+    }),
+  )
+}
+
+describe('all-reduce', () => {
+  for (const count of [1, 2, 3, 4, 5]) {
+    it(`gives ${count} nodes the exact weighted mean at every length`, async () => {
+      const nodes = await startRing(count, { limits: { chunkBytes: 64 } })
+      try {
+        for (const length of [0, 1, count - 1, count, 17, 1003]) {
+          const weights = nodes.map((_, i) => i + 1)
+          const means = await round(nodes, length, weights)
+          // sum w_i v_i / sum w_i with w_i = i+1, v_i = (i+1) x: x * sum (i+1)^2 / sum (i+1), rounded once to float32.
+          const squares = weights.reduce((sum, w) => sum + w * w, 0)
+          const total = weights.reduce((sum, w) => sum + w, 0)
+          const expected = Float32Array.from({ length }, (_, k) => (squares * (k % 7)) / total)
+          for (const mean of means) assert.deepEqual(mean, expected)
+        }
+        const hashes = new Set(nodes.map(({ state }) => state.log.join()))
+        assert.equal(hashes.size, 1, 'all nodes agreed on every result hash')
+      } finally {
+        await stopAll(nodes)
+      }
+    })
+  }
+})

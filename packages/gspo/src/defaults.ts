@@ -72,3 +72,6 @@ export const MAX_TRACE_BYTES = 256 * 1024 * 1024
 
 /** Most steps in one trace file: a round has tens. */
 export const MAX_TRACE_STEPS = 100_000
+
+/** How long the output of a dead child is waited for, milliseconds: it is already in the pipe. */
+export const CHILD_DRAIN_MS = 1000

@@ -4,9 +4,15 @@
  */
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { GSPOConfig } from '../config.ts'
-import { CHILD_OUTPUT_TAIL_BYTES, CHILD_START_TIMEOUT_MS, CHILD_STOP_GRACE_MS } from '../defaults.ts'
+import {
+  CHILD_DRAIN_MS,
+  CHILD_OUTPUT_TAIL_BYTES,
+  CHILD_START_TIMEOUT_MS,
+  CHILD_STOP_GRACE_MS,
+} from '../defaults.ts'
 import { GspoError } from '../errors.ts'
 import type { EvaluateOptions, Trainer } from '../trainer-types.ts'
 import { unpackError } from './protocol.ts'
@@ -79,7 +85,7 @@ function startEngine(signal: AbortSignal | undefined): Engine {
 
   const die = (reason: string): void => {
     exited.resolve()
-    const tail = output()
+    const tail = output.tail()
     death ??= new GspoError(
       'ENGINE_DIED',
       `the engine process ${reason}${tail === '' ? '' : `; its last output:\n${tail}`}`,
@@ -90,14 +96,16 @@ function startEngine(signal: AbortSignal | undefined): Engine {
   const kill = (): void => void child.kill('SIGKILL')
   signal?.addEventListener('abort', kill, { once: true })
   child.on('error', (error) => die(`could not be run: ${error.message}`))
-  // `close` comes after the last output, so that the message can show it.
-  child.on('close', (code, killedBy) => {
+  child.on('exit', (code, killedBy) => void ended(code, killedBy)) // ended() only waits for streams and reports
+  const ended = async (code: number | null, killedBy: NodeJS.Signals | null): Promise<void> => {
+    // Not the `close` event: Node 24 never sends it to a fork that was disconnected before its end.
+    await output.drained()
     signal?.removeEventListener('abort', kill)
     if (signal?.aborted === true)
       death ??= new GspoError('CANCELLED', 'the trainer was cancelled and its engine process killed')
     else if (closing !== undefined) death ??= new GspoError('CLOSED', 'the trainer is closed')
     die(killedBy === null ? `exited with code ${code}` : `was ended by ${killedBy}`)
-  })
+  }
   child.on('message', (message) => {
     const received = message as ChildMessage // the channel is private to this package's own child
     const call = pending.get(received.id)
@@ -108,7 +116,7 @@ function startEngine(signal: AbortSignal | undefined): Engine {
   })
 
   const send = (message: ParentMessage): void => {
-    // A send that fails has lost its child; `close` rejects what is pending.
+    // A send that fails has lost its child; its exit rejects what is pending.
     if (child.connected) child.send(message, () => undefined)
   }
   const call: Engine['call'] = async (name, argument, callSignal) => {
@@ -154,14 +162,34 @@ function childArguments(): string[] {
   )
 }
 
-/** Collects the end of a child's output. */
-function keepTail(child: ChildProcess): () => string {
+/** The end of what a child wrote. */
+interface ChildOutput {
+  tail(): string
+  /** Settles when all of it has been read, or after a second (a grandchild may hold the pipe open). */
+  drained(): Promise<void>
+}
+
+function keepTail(child: ChildProcess): ChildOutput {
   let tail = ''
+  const ends: Promise<void>[] = []
   for (const stream of [child.stdout, child.stderr]) {
-    stream?.setEncoding('utf8')
-    stream?.on('data', (text: string) => {
+    if (stream === null) continue
+    stream.setEncoding('utf8')
+    stream.on('data', (text: string) => {
       tail = (tail + text).slice(-CHILD_OUTPUT_TAIL_BYTES)
     })
+    ends.push(new Promise((resolve) => stream.once('close', resolve)))
   }
-  return () => tail.trim()
+  const all = Promise.all(ends)
+  return {
+    tail: () => tail.trim(),
+    async drained() {
+      const patience = new AbortController()
+      await Promise.race([
+        all,
+        sleep(CHILD_DRAIN_MS, undefined, { signal: patience.signal }).catch(() => undefined),
+      ])
+      patience.abort()
+    },
+  }
 }

@@ -65,19 +65,25 @@ function gcd(a: number, b: number): number {
   return b === 0 ? a : gcd(b, a % b)
 }
 
-/** Packs rows `firstRow` to `firstRow + rows`, which are whole groups of `group` rows with one prompt each. */
-export function packBatch(
-  batch: TokenBatch,
-  part: { firstRow: number; rows: number; group: number },
-  windows: readonly (number | null)[],
-): PackedBatch {
-  const { firstRow, rows, group } = part
+/** Which rows to pack: whole groups of `group` rows with one prompt each; `isWhole` runs last tokens through too. */
+export interface PackRequest {
+  readonly firstRow: number
+  readonly rows: number
+  readonly group: number
+  readonly isWhole: boolean
+  /** Sliding-window sizes that occur in the model; null for none. */
+  readonly windows: readonly (number | null)[]
+}
+
+/** Packs some rows of a batch. */
+export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch {
+  const { firstRow, rows, group, isWhole, windows } = request
   const prompts = rows / group
   const skip = leadingPadding(batch, firstRow, rows)
   const promptLength = batch.promptLength - skip
   const used = usedCompletion(batch, firstRow, rows)
-  // The last token is predicted and predicts nothing: it need not run through the model.
-  const completionLength = Math.max(used - 1, 1)
+  // The last token is predicted and predicts nothing: it need not run through the model unless experts are counted.
+  const completionLength = isWhole ? used : Math.max(used - 1, 1)
   const promptTokens = prompts * promptLength
   const tokens = promptTokens + rows * completionLength
 
@@ -101,6 +107,8 @@ export function packBatch(
   const scoreRows: number[] = []
   const targets: number[] = []
   const slots: number[] = []
+  const shares = new Float32Array(tokens)
+  for (let at = 0; at < promptTokens; at++) shares[at] = promptValid[at] === 1 ? group : 0
   let reach = promptLength
   for (let row = 0; row < rows; row++) {
     const prompt = Math.floor(row / group)
@@ -111,6 +119,7 @@ export function packBatch(
       completionIds[at] = batch.completionIds[from + i] ?? 0
       positions[promptTokens + at] = size + i
       reach = Math.max(reach, size + i + 1)
+      shares[promptTokens + at] = batch.completionMask[from + i] ?? 0
     }
     for (let i = 0; i < used; i++) {
       if (batch.completionMask[from + i] !== 1) continue
@@ -121,6 +130,7 @@ export function packBatch(
       slots.push(row * batch.completionLength + i)
     }
   }
+  const counted = shares.reduce((sum, share) => sum + share, 0)
   const int = (dims: number[], values: Int32Array): Feed => ({ dims, values })
   const sizes = { prompts, group, promptLength, completionLength }
   const feeds: Record<string, Feed> = {
@@ -130,6 +140,7 @@ export function packBatch(
     score_rows: int([slots.length], Int32Array.from(scoreRows)),
     targets: int([slots.length], Int32Array.from(targets)),
     slots: int([slots.length], Int32Array.from(slots)),
+    token_shares: { dims: [tokens, 1], values: shares.map((share) => share / counted) },
   }
   for (const window of new Set(windows)) {
     const names = maskNames(window)

@@ -170,7 +170,7 @@ class CachedDecoding implements Decoding {
         const to = (block * this.capacity + this.filled) * headSize
         const from = base + block * width
         // An element loop: for the few dozen numbers of one token it is faster than subarray and set.
-        if (width <= 256) for (let i = 0; i < width; i++) cache[to + i] = fresh[from + i] as number
+        if (width <= 256) for (let i = 0; i < width; i++) cache[to + i] = fresh[from + i]
         else cache.set(fresh.subarray(from, from + width), to)
       }
     }

@@ -1,4 +1,6 @@
-/** What of the loss is plain arithmetic on masks and log-probabilities: aggregation weights and metrics. Pure. */
+/** The loss's arithmetic outside the graph: aggregation weights, the graph's inputs, metrics. Pure. */
+import type { Feed } from './engine/engine.ts'
+import { lossScalars } from './models/loss.ts'
 import type { LossBatch, LossConfig, LossMetrics, TokenScores } from './policy-types.ts'
 
 /** Weights of the whole batch, so that parts of it can run one after the other and be added. */
@@ -46,9 +48,39 @@ function tokenShare(config: LossConfig, sizes: { rows: number; length: number; t
   }
 }
 
+/** Inputs of the loss graph for `rows` rows of a batch from `firstRow` on. */
+export function lossFeeds(
+  batch: LossBatch,
+  { firstRow, rows }: { firstRow: number; rows: number },
+  loss: LossConfig,
+  weights: LossWeights,
+): Record<string, Feed> {
+  const columns = batch.completionLength
+  const cut = (values: Float32Array): Feed => ({
+    dims: [rows, columns],
+    values: values.subarray(firstRow * columns, (firstRow + rows) * columns),
+  })
+  const advantages = batch.advantages.subarray(firstRow, firstRow + rows)
+  const feeds: Record<string, Feed> = {
+    token_weights: cut(weights.token),
+    advantages: { dims: [rows, 1], values: advantages },
+  }
+  if (batch.oldLogps !== null) feeds['old_logps'] = cut(batch.oldLogps)
+  for (const [name, value] of Object.entries(lossScalars(loss)))
+    feeds[name] = { dims: [], values: Float32Array.of(value) }
+  if (loss.importance_sampling_level !== 'token') feeds['sequence_weights'] = cut(weights.sequence)
+  if (loss.beta !== 0 && batch.refLogps !== null) feeds['ref_logps'] = cut(batch.refLogps)
+  if (loss.loss_type === 'sapo') {
+    const { sapo_temperature_pos: positive = 1, sapo_temperature_neg: other = 1.05 } = loss
+    feeds['slopes'] = { dims: [rows, 1], values: advantages.map((value) => (value > 0 ? positive : other)) }
+  }
+  return feeds
+}
+
 /** Means as TRL logs them: over sequences where the ratio is a sequence's, else over real tokens. */
 export function lossMetrics(batch: LossBatch, config: LossConfig, scores: TokenScores): LossMetrics {
-  const { rows, completionLength, completionMask, advantages, oldLogps, refLogps } = batch
+  const { rows, completionLength, completionMask, advantages, refLogps } = batch
+  const oldLogps = batch.oldLogps ?? scores.logps
   const isSequence = config.importance_sampling_level === 'sequence'
   const ratio = new MeanOf()
   const low = new MeanOf()
@@ -62,7 +94,7 @@ export function lossMetrics(batch: LossBatch, config: LossConfig, scores: TokenS
   }
   for (let row = 0; row < rows; row++) {
     const advantage = advantages[row] ?? 0
-    const sequence = sequenceRatio(batch, scores, row)
+    const sequence = sequenceRatio(batch, scores.logps, oldLogps, row)
     if (isSequence) count(sequence, advantage)
     for (let i = row * completionLength; i < (row + 1) * completionLength; i++) {
       if (completionMask[i] !== 1) continue
@@ -85,11 +117,11 @@ export function lossMetrics(batch: LossBatch, config: LossConfig, scores: TokenS
   }
 }
 
-function sequenceRatio(batch: LossBatch, scores: TokenScores, row: number): number {
-  const { completionLength, completionMask, oldLogps } = batch
+function sequenceRatio(batch: LossBatch, logps: Float32Array, oldLogps: Float32Array, row: number): number {
+  const { completionLength, completionMask } = batch
   const mean = new MeanOf()
   for (let i = row * completionLength; i < (row + 1) * completionLength; i++)
-    if (completionMask[i] === 1) mean.add((scores.logps[i] ?? 0) - (oldLogps[i] ?? 0))
+    if (completionMask[i] === 1) mean.add((logps[i] ?? 0) - (oldLogps[i] ?? 0))
   return Math.exp(mean.mean)
 }
 

@@ -46,8 +46,11 @@ export interface TokenBatch {
 export interface LossBatch extends TokenBatch {
   /** [rows] */
   advantages: Float32Array
-  /** [rows * completionLength]: log-probabilities under the policy that sampled. */
-  oldLogps: Float32Array
+  /**
+   * [rows * completionLength]: log-probabilities under the policy that sampled; null on policy, where they are the
+   * current ones held fixed and every ratio is exactly 1.
+   */
+  oldLogps: Float32Array | null
   /** [rows * completionLength] under the base model; null when beta is 0. */
   refLogps: Float32Array | null
 }
@@ -106,6 +109,11 @@ export interface LossResult {
   loss: number
   gradient: Float32Array
   metrics: LossMetrics
+  /**
+   * Indices into the layout's tensors that no token reached: the LoRAs of experts that the router chose for none.
+   * Their gradient is zero here and absent in PyTorch, whose AdamW then leaves them alone.
+   */
+  unreached: ReadonlySet<number>
 }
 
 /** Autoregressive decoding with a KV cache that grows by one token a row at each step. */

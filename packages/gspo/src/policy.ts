@@ -8,12 +8,12 @@ import { createOnnxCpuEngine } from './engine/onnx-cpu.ts'
 import { GspoError } from './errors.ts'
 import type { Graph } from './graph/graph.ts'
 import { adapterLayout, checkLoraConfig, initialAdapter } from './lora.ts'
-import { lossMetrics, lossWeights, type LossWeights } from './loss-terms.ts'
+import { lossFeeds, lossMetrics, lossWeights } from './loss-terms.ts'
 import { readModelConfig } from './models/config.ts'
 import { decodeGraph } from './models/decode-graph.ts'
-import { loraSites } from './models/decoder.ts'
 import { ADAPTER_INPUT } from './models/layers.ts'
-import { lossScalars, lossVariant } from './models/loss.ts'
+import { lossVariant } from './models/loss.ts'
+import { expertModule, loraSites } from './models/modules.ts'
 import { ropeFrequencies, ropeTables } from './models/rope.ts'
 import { lossAndGradientGraph, scoreGraph, type ModelSource } from './models/training-graph.ts'
 import type {
@@ -110,9 +110,8 @@ class GraphPolicy implements Policy {
     const scores = emptyScores(batch)
     const session = await this.session('score', () => this.scoring, 'share')
     for (const part of this.parts(batch)) {
-      const { slots: _slots, ...feeds } = part.feeds
       const out = await session.run({
-        ...feeds,
+        ...part.feeds,
         ...this.modelFeeds(part, options.temperature),
         [ADAPTER_INPUT]: options.adapter ? this.adapter : this.noAdapter,
       })
@@ -125,7 +124,7 @@ class GraphPolicy implements Policy {
     checkBatch(batch, this.model.vocabSize)
     if (loss.beta !== 0 && batch.refLogps === null)
       throw new GspoError('BAD_BATCH', `beta is ${loss.beta}, so the batch needs refLogps`)
-    const variant = lossVariant(loss)
+    const variant = lossVariant(loss, batch.oldLogps === null)
     const session = await this.session(
       `loss ${JSON.stringify(variant)}`,
       () => lossAndGradientGraph(this.source, variant),
@@ -134,19 +133,28 @@ class GraphPolicy implements Policy {
     const weights = lossWeights(batch, loss)
     const scores = emptyScores(batch)
     const gradient = new Float32Array(this.adapterLayout.length)
+    const reached = new Set<string>()
     let total = 0
     for (const part of this.parts(batch)) {
       const out = await session.run({
         ...part.feeds,
         ...this.modelFeeds(part, loss.temperature),
+        // Each part balances its own tokens; parts count by their rows, as micro-batches do in TRL.
+        balance: scalarFeed((loss.router_aux_loss_coef * part.rows) / batch.rows),
         ...lossFeeds(batch, part, loss, weights),
         [ADAPTER_INPUT]: this.adapter,
       })
       scatterScores(scores, batch, part, out)
       total += out['loss']?.values[0] ?? NaN
       addTo(gradient, out['gradient']?.values)
+      this.noteReached(reached, out['expert_tokens'])
     }
-    return { loss: total, gradient, metrics: lossMetrics(batch, loss, scores) }
+    return {
+      loss: total,
+      gradient,
+      metrics: lossMetrics(batch, loss, scores),
+      unreached: this.unreached(reached),
+    }
   }
 
   async startDecoding(prompts: readonly Int32Array[]): Promise<Decoding> {
@@ -189,10 +197,42 @@ class GraphPolicy implements Policy {
     const groupTokens = batch.promptLength + group * rowTokens
     const rows = group * Math.max(Math.floor(MICRO_BATCH_TOKENS / groupTokens), 1)
     for (let firstRow = 0; firstRow < batch.rows; firstRow += rows) {
-      const part = { firstRow, rows: Math.min(rows, batch.rows - firstRow), group }
-      const packed = packBatch(batch, part, this.source.config.windows)
+      const packed = packBatch(batch, {
+        firstRow,
+        rows: Math.min(rows, batch.rows - firstRow),
+        group,
+        isWhole: this.source.config.moe !== null,
+        windows: this.source.config.windows,
+      })
       if (packed.slots.length > 0) yield packed
     }
+  }
+
+  /** Adds the gate modules of experts that got a token. */
+  private noteReached(reached: Set<string>, counts: Feed | undefined): void {
+    const { config } = this.source
+    if (config.moe === null || counts === undefined) return
+    let at = 0
+    for (const [layer, isMoe] of config.moeLayers.entries()) {
+      if (!isMoe) continue
+      for (let expert = 0; expert < config.moe.experts; expert++)
+        if ((counts.values[at++] ?? 0) > 0) reached.add(expertModule(config, layer, expert))
+    }
+  }
+
+  private unreached(reached: ReadonlySet<string>): ReadonlySet<number> {
+    const { config } = this.source
+    const idle = new Set<string>()
+    for (const [layer, isMoe] of config.moeLayers.entries())
+      for (let expert = 0; isMoe && expert < (config.moe?.experts ?? 0); expert++) {
+        const module = expertModule(config, layer, expert)
+        if (!reached.has(module)) idle.add(module)
+      }
+    return new Set(
+      this.adapterLayout.tensors.flatMap(({ name }, index) =>
+        [...idle].some((module) => name.startsWith(`base_model.model.${module}.`)) ? [index] : [],
+      ),
+    )
   }
 
   private modelFeeds(part: PackedBatch, temperature: number): Record<string, Feed> {
@@ -211,33 +251,6 @@ class GraphPolicy implements Policy {
     }
     return { cos: this.tables.cos, sin: this.tables.sin }
   }
-}
-
-function lossFeeds(
-  batch: LossBatch,
-  { firstRow, rows }: PackedBatch,
-  loss: LossConfig,
-  weights: LossWeights,
-): Record<string, Feed> {
-  const columns = batch.completionLength
-  const cut = (values: Float32Array): Feed => ({
-    dims: [rows, columns],
-    values: values.subarray(firstRow * columns, (firstRow + rows) * columns),
-  })
-  const advantages = batch.advantages.subarray(firstRow, firstRow + rows)
-  const feeds: Record<string, Feed> = {
-    old_logps: cut(batch.oldLogps),
-    token_weights: cut(weights.token),
-    advantages: { dims: [rows, 1], values: advantages },
-  }
-  for (const [name, value] of Object.entries(lossScalars(loss))) feeds[name] = scalarFeed(value)
-  if (loss.importance_sampling_level !== 'token') feeds['sequence_weights'] = cut(weights.sequence)
-  if (loss.beta !== 0 && batch.refLogps !== null) feeds['ref_logps'] = cut(batch.refLogps)
-  if (loss.loss_type === 'sapo') {
-    const { sapo_temperature_pos: positive = 1, sapo_temperature_neg: other = 1.05 } = loss
-    feeds['slopes'] = { dims: [rows, 1], values: advantages.map((value) => (value > 0 ? positive : other)) }
-  }
-  return feeds
 }
 
 function emptyScores({ rows, completionLength }: TokenBatch): TokenScores {
@@ -263,7 +276,7 @@ function scatterScores(
 function addTo(sum: Float32Array, part: Feed['values'] | undefined): void {
   if (part?.length !== sum.length)
     throw new GspoError('ENGINE_FAILED', `gradient has ${part?.length} numbers, expected ${sum.length}`)
-  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number)
+  for (let i = 0; i < sum.length; i++) sum[i] = sum[i] + part[i]
 }
 
 function scalarFeed(value: number): Feed {

@@ -17,6 +17,11 @@ export function addDims(a: Dim, b: Dim): Dim {
   return print(sum)
 }
 
+/** Difference of two sizes. */
+export function subDims(a: Dim, b: Dim): Dim {
+  return addDims(a, mulDims(-1, b))
+}
+
 /** Product of sizes. */
 export function mulDims(...dims: readonly Dim[]): Dim {
   let product: Polynomial = new Map([['', 1]])

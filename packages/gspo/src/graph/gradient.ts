@@ -1,6 +1,6 @@
 /** Reverse-mode differentiation of a graph: pure, it only appends operations to the same builder. */
 import { GspoError } from '../errors.ts'
-import { addDims, mulDims, type Shape } from './dims.ts'
+import { addDims, subDims, type Dim, type Shape } from './dims.ts'
 import { describe, dimOf, type GraphBuilder } from './graph.ts'
 import type { Tensor } from './ops.ts'
 
@@ -16,18 +16,75 @@ export function gradients(builder: GraphBuilder, scalar: Tensor, wanted: readonl
   for (const tensor of order) if (tensor.inputs.some((input) => depends.has(input))) depends.add(tensor)
 
   const flowing = new Map<Tensor, Tensor>([[scalar, builder.constant(1)]])
+  const sliced = new Map<Tensor, SlicePart[]>()
+  const accumulate = (input: Tensor, part: Tensor): void => {
+    const sum = flowing.get(input)
+    flowing.set(input, sum === undefined ? part : builder.add(sum, part))
+  }
   for (const tensor of order.toReversed()) {
+    if (!depends.has(tensor)) continue
+    for (const part of joinSlices(builder, tensor, sliced.get(tensor) ?? [])) accumulate(tensor, part)
     const gradient = flowing.get(tensor)
-    if (gradient === undefined || !depends.has(tensor)) continue
+    if (gradient === undefined) continue
+    const [first] = tensor.inputs
+    if (tensor.op.kind === 'slice' && first !== undefined) {
+      const { axis, start, end } = tensor.op
+      sliced.set(first, [...(sliced.get(first) ?? []), { axis, start, end, gradient }])
+      continue
+    }
     const parts = backward(builder, tensor, gradient, (input) => depends.has(input))
     for (const [index, part] of parts.entries()) {
       const input = tensor.inputs[index]
-      if (part === undefined || input === undefined || !depends.has(input)) continue
-      const sum = flowing.get(input)
-      flowing.set(input, sum === undefined ? part : builder.add(sum, part))
+      if (part !== undefined && input !== undefined && depends.has(input)) accumulate(input, part)
     }
   }
   return wanted.map((tensor) => flowing.get(tensor) ?? builder.expand(builder.constant(0), tensor.shape))
+}
+
+interface SlicePart {
+  readonly axis: number
+  readonly start: Dim
+  readonly end: Dim
+  readonly gradient: Tensor
+}
+
+/** Gradients of a tensor from those of its slices: joined where they lie side by side, padded with zeros elsewhere. */
+function joinSlices(g: GraphBuilder, whole: Tensor, parts: readonly SlicePart[]): Tensor[] {
+  return [...new Set(parts.map(({ axis }) => axis))].flatMap((axis) => {
+    const rest = parts.filter((part) => part.axis === axis)
+    const joined: Tensor[] = []
+    while (rest.length > 0) joined.push(nextRow(g, whole, axis, rest))
+    return joined
+  })
+}
+
+/** Takes from `rest` a row of slices that do not overlap, and fills the gaps between them. */
+function nextRow(g: GraphBuilder, whole: Tensor, axis: number, rest: SlicePart[]): Tensor {
+  const size = dimOf(whole, axis)
+  const zeros = (from: Dim, to: Dim): Tensor =>
+    g.expand(
+      g.constant(0),
+      whole.shape.map((dim, index) => (index === axis ? subDims(to, from) : dim)),
+    )
+  const row: Tensor[] = []
+  let at: Dim = 0
+  while (at !== size) {
+    const from: Dim = at
+    const exact = rest.findIndex(({ start }) => start === from)
+    if (exact >= 0) {
+      const [part] = rest.splice(exact, 1)
+      if (part === undefined) break
+      row.push(part.gradient)
+      at = part.end
+      continue
+    }
+    // Symbolic bounds cannot be ordered, so a gap is filled up to a part only when the row is still empty.
+    const next = row.length === 0 ? rest.shift() : undefined
+    row.push(zeros(from, next?.start ?? size))
+    if (next !== undefined) row.push(next.gradient)
+    at = next?.end ?? size
+  }
+  return g.concat(row, axis)
 }
 
 function topologicalOrder(root: Tensor): Tensor[] {
@@ -146,20 +203,8 @@ function backward(
           op.perm.map((_, axis) => op.perm.indexOf(axis)),
         ),
       ]
-    case 'slice': {
-      const whole = dimOf(input(0), op.axis)
-      const zeros = (size: Shape[number]): Tensor =>
-        g.expand(
-          g.constant(0),
-          tensor.shape.map((dim, axis) => (axis === op.axis ? size : dim)),
-        )
-      const parts = [gradient]
-      if (op.start !== 0) parts.unshift(zeros(op.start))
-      if (op.end !== whole) parts.push(zeros(addDims(whole, mulDims(-1, op.end))))
-      return [g.concat(parts, op.axis)]
-    }
     case 'concat': {
-      let start: Shape[number] = 0
+      let start: Dim = 0
       return tensor.inputs.map((part, index) => {
         const from = start
         start = addDims(from, dimOf(part, op.axis))
@@ -197,6 +242,7 @@ function backward(
     case 'less':
     case 'equal':
     case 'stopGradient':
+    case 'slice': // joined with its neighbours by the caller
     case 'topIndices':
     case 'nonZero':
       return []

@@ -1,6 +1,6 @@
 /** A graph under construction: operations in topological order with inferred shapes; equal operations are built once. */
 import { GspoError } from '../errors.ts'
-import { addDims, broadcastShapes, mulDims, sameShape, type Dim, type Shape } from './dims.ts'
+import { addDims, broadcastShapes, mulDims, sameShape, subDims, type Dim, type Shape } from './dims.ts'
 import type { BinaryKind, DType, Op, Tensor, UnaryKind, WeightSource } from './ops.ts'
 
 /** What a caller may feed: name, shape with symbols, element type. */
@@ -151,7 +151,7 @@ export class GraphBuilder {
   /** Elements `start` to `end` of an axis; both count from its beginning. */
   slice(x: Tensor, axis: number, start: Dim, end: Dim): Tensor {
     if (start === 0 && end === x.shape[axis]) return x
-    const size = addDims(end, mulDims(-1, start))
+    const size = subDims(end, start)
     const shape = x.shape.map((dim, index) => (index === axis ? size : dim))
     return this.append({ kind: 'slice', axis, start, end }, [x], shape, x.dtype)
   }

@@ -58,7 +58,7 @@ export function decodeGraph(source: ModelSource): Graph {
     },
     (_layer, keys, values) => fresh.push(keys, values),
   )
-  const hidden = decoderStack(context, embed(context, ids), rope, attend)
+  const { hidden } = decoderStack(context, embed(context, ids), rope, attend)
   const last = g.gatherRows(hidden, g.input('last_rows', [rows], 'i32'))
   const logits = g.matmul(last, headWeight(context), { transB: true })
   const cache = g.concat(

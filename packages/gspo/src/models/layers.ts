@@ -6,6 +6,7 @@ import type { Tensor } from '../graph/ops.ts'
 import { loraScale, loraTensorName, type AdapterLayout, type LoraConfig } from '../lora.ts'
 import type { Checkpoint } from '../weights/checkpoint.ts'
 import type { ModelConfig } from './config.ts'
+import type { FeedForwardNames } from './modules.ts'
 
 /** Builds layers of one model into one graph. */
 export interface LayerContext {
@@ -109,7 +110,7 @@ export function projectHeads(
 /** down(silu(gate(x)) * up(x)) */
 export function gatedFeedForward(
   context: LayerContext,
-  names: { gate: string; up: string; down: string },
+  names: FeedForwardNames,
   x: Tensor,
   innerSize: number,
 ): Tensor {

@@ -9,20 +9,35 @@ export interface LossVariant {
   readonly level: LossConfig['importance_sampling_level']
   readonly form: 'clipped' | 'cispo' | 'sapo'
   readonly kl: 'none' | 'plain' | 'corrected'
+  /** On policy: the old log-probabilities are the new ones, held fixed, so that every ratio is 1. */
+  readonly isOnPolicy: boolean
+  /** Whether the load-balancing loss of mixture-of-experts models is added. */
+  readonly isBalanced: boolean
 }
 
 /** The variant of a configuration. */
-export function lossVariant(config: LossConfig): LossVariant {
+export function lossVariant(config: LossConfig, isOnPolicy: boolean): LossVariant {
   const form = config.loss_type === 'cispo' || config.loss_type === 'sapo' ? config.loss_type : 'clipped'
   const kl = config.beta === 0 ? 'none' : config.use_bias_correction_kl ? 'corrected' : 'plain'
-  return { level: config.importance_sampling_level, form, kl }
+  return {
+    level: config.importance_sampling_level,
+    form,
+    kl,
+    isOnPolicy,
+    isBalanced: config.router_aux_loss_coef !== 0,
+  }
 }
 
-/** Names of the scalar inputs, in the order of `lossScalars`. */
-const SCALARS = ['lower', 'upper', 'ceiling', 'beta'] as const
+/** Numbers that every loss graph takes as scalar inputs. */
+export type LossScalars = {
+  readonly lower: number
+  readonly upper: number
+  readonly ceiling: number
+  readonly beta: number
+}
 
 /** Values of the loss's scalar inputs. */
-export function lossScalars(config: LossConfig): Record<(typeof SCALARS)[number], number> {
+export function lossScalars(config: LossConfig): LossScalars {
   const isCispo = config.loss_type === 'cispo'
   return {
     lower: 1 - config.epsilon,
@@ -37,17 +52,18 @@ export function lossScalars(config: LossConfig): Record<(typeof SCALARS)[number]
 const NO_CEILING = 3e38
 
 /**
- * The loss, a scalar, from log-probabilities [B, C]. Inputs it declares: old_logps, ref_logps (with KL),
+ * The loss, a scalar, from log-probabilities [B, C]. Inputs it declares: old_logps (off policy), ref_logps (with KL),
  * token_weights, sequence_weights [B, C], advantages, slopes (sapo) [B, 1] and the scalars.
  * token_weights carry the mask and the aggregation; sequence_weights are mask / length.
  */
 export function lossGraph(g: GraphBuilder, logps: Tensor, variant: LossVariant): Tensor {
   const [rows, columns] = logps.shape as [Dim, Dim]
   const perToken = (name: string): Tensor => g.input(name, [rows, columns])
-  const scalar = (name: (typeof SCALARS)[number]): Tensor => g.input(name, [])
+  const scalar = (name: keyof LossScalars): Tensor => g.input(name, [])
   const advantages = g.input('advantages', [rows, 1])
 
-  const logRatio = g.sub(logps, perToken('old_logps'))
+  const old = variant.isOnPolicy ? g.stopGradient(logps) : perToken('old_logps')
+  const logRatio = g.sub(logps, old)
   const ratio = g.unary('exp', levelRatio(g, logps, logRatio, variant.level))
   let loss = policyTerm()
   if (variant.kl !== 'none') {

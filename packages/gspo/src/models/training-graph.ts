@@ -1,5 +1,5 @@
 /** The full-sequence graph: log-probabilities of completions, and with a loss its value and the adapter's gradient. */
-import { addDims, mulDims } from '../graph/dims.ts'
+import { addDims, mulDims, type Dim } from '../graph/dims.ts'
 import { gradients } from '../graph/gradient.ts'
 import { GraphBuilder, type Graph } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
@@ -7,9 +7,10 @@ import type { AdapterLayout, LoraConfig } from '../lora.ts'
 import type { Checkpoint } from '../weights/checkpoint.ts'
 import { groupAttention, type GroupDims, type GroupMasks } from './attention.ts'
 import type { ModelConfig } from './config.ts'
-import { decoderStack } from './decoder.ts'
+import { decoderStack, type StackOutput } from './decoder.ts'
 import { adapterMatrices, embed, headWeight, type LayerContext } from './layers.ts'
 import { lossGraph, type LossVariant } from './loss.ts'
+import { balancingLoss } from './moe.ts'
 
 /** What all graphs of one model are made from. */
 export interface ModelSource {
@@ -36,7 +37,7 @@ export function maskNames(window: number | null): { prompt: string; completion: 
 export function scoreGraph(source: ModelSource): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
-  const hidden = scoredRows(context)
+  const { hidden } = scoredRows(context)
   const head = headWeight(context)
   const logits = g.matmul(hidden, head, { transB: true })
   const { logps, partition, probabilities } = tokenLogps(g, logits)
@@ -46,12 +47,14 @@ export function scoreGraph(source: ModelSource): Graph {
 
 /**
  * Outputs `loss`, `gradient` (flat, in the layout's order), `logps` and `entropies` [N].
- * Inputs as of `scoreGraph` and `lossGraph`, and slots [N]: where each scored token lies in [R * G, L].
+ * Inputs as of `scoreGraph` and `lossGraph`, and slots [N]: where each scored token lies in [B, L]. With experts
+ * also `expert_tokens`, how many tokens each expert got, layer by layer; when balanced, inputs token_shares [T, 1]
+ * (1 in sum) and balance, the weight of the load-balancing loss.
  */
 export function lossAndGradientGraph(source: ModelSource, variant: LossVariant): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
-  const hidden = scoredRows(context)
+  const { hidden, routings } = scoredRows(context)
   const head = headWeight(context)
   // The gradient of a token's log-probability to its hidden row, W[y] - p W, needs no loss; made with the forward
   // it spares the backward pass a second look at the vocabulary, and gives the entropy for a dot product.
@@ -63,13 +66,25 @@ export function lossAndGradientGraph(source: ModelSource, variant: LossVariant):
   const attached = g.attachGradient(logps, hidden, jacobian)
   const entropies = g.sub(partition, g.sum(g.mul(fixed, meanRow), [1]))
 
-  const lossRows = g.input('old_logps', ['B', 'L'])
   const padded = g.scatterAddRows(attached, g.input('slots', ['N'], 'i32'), mulDims('B', 'L'))
-  const loss = lossGraph(g, g.reshape(padded, lossRows.shape), variant)
+  const policyLoss = lossGraph(g, g.reshape(padded, ['B', 'L']), variant)
+  const { moe } = source.config
+  const loss =
+    moe !== null && variant.isBalanced
+      ? g.add(
+          policyLoss,
+          g.mul(
+            balancingLoss(g, moe, [...routings.values()], g.input('token_shares', [tokenCount(), 1])),
+            g.input('balance', []),
+          ),
+        )
+      : policyLoss
   const flat = gradients(g, loss, context.adapter.all).map((gradient) =>
     g.reshape(gradient, [mulDims(...gradient.shape)]),
   )
-  return g.finish({ loss, gradient: g.concat(flat, 0), logps, entropies })
+  const reached = [...routings.values()].map(({ chosen }) => g.sum(chosen, [0]))
+  const outputs = { loss, gradient: g.concat(flat, 0), logps, entropies }
+  return g.finish(reached.length === 0 ? outputs : { ...outputs, expert_tokens: g.concat(reached, 0) })
 }
 
 function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: ModelSource): LayerContext {
@@ -77,12 +92,12 @@ function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: Mod
 }
 
 /** Hidden rows that predict the scored tokens, divided by the temperature: [N, hidden]. */
-function scoredRows(context: LayerContext): Tensor {
+function scoredRows(context: LayerContext): StackOutput {
   const { g, config } = context
   const { prompts, group, promptLength, completionLength } = DIMS
   const promptTokens = mulDims(prompts, promptLength)
   const completionTokens = mulDims(prompts, group, completionLength)
-  const total = addDims(promptTokens, completionTokens)
+  const total = tokenCount()
   const ids = g.concat(
     [
       g.reshape(g.input('prompt_ids', [prompts, promptLength], 'i32'), [promptTokens]),
@@ -104,9 +119,16 @@ function scoredRows(context: LayerContext): Tensor {
       completion: g.input(names.completion, [prompts, 1, group, 1, completionLength, seen]),
     }
   }
-  const hidden = decoderStack(context, embed(context, ids), rope, groupAttention(g, config, DIMS, masksOf))
+  const attend = groupAttention(g, config, DIMS, masksOf)
+  const { hidden, routings } = decoderStack(context, embed(context, ids), rope, attend)
   const scored = g.gatherRows(hidden, g.input('score_rows', ['N'], 'i32'))
-  return g.mul(scored, g.input('inverse_temperature', []))
+  return { hidden: g.mul(scored, g.input('inverse_temperature', [])), routings }
+}
+
+/** All tokens of a run: T. */
+function tokenCount(): Dim {
+  const { prompts, group, promptLength, completionLength } = DIMS
+  return addDims(mulDims(prompts, promptLength), mulDims(prompts, group, completionLength))
 }
 
 /** From logits [N, V]: each target's log-probability, the log of the partition function [N], probabilities. */

@@ -61,13 +61,13 @@ export function adamwUpdate(
     const shrink = 1 - learningRate * weightDecay
     // Indexed loop over typed arrays: a rank-16 adapter of a 0.6B model has ten million elements.
     for (let i = offset; i < offset + length; i++) {
-      const g = gradient[i] as number
-      const m = (firstMoment[i] as number) * beta1 + (1 - beta1) * g
-      const v = (secondMoment[i] as number) * beta2 + (1 - beta2) * g * g
+      const g = gradient[i]
+      const m = firstMoment[i] * beta1 + (1 - beta1) * g
+      const v = secondMoment[i] * beta2 + (1 - beta2) * g * g
       firstMoment[i] = m
       secondMoment[i] = v
       const denominator = Math.sqrt(v) / secondCorrection + epsilon
-      nextWeights[i] = (weights[i] as number) * shrink - (stepSize * m) / denominator
+      nextWeights[i] = weights[i] * shrink - (stepSize * m) / denominator
     }
   }
   return { weights: nextWeights, state: { firstMoment, secondMoment, steps } }

@@ -108,7 +108,7 @@ export function encodeSafetensors(
 export function decodeBf16(raw: Uint8Array): Float32Array {
   const half = new Uint16Array(raw.buffer, raw.byteOffset, raw.byteLength / 2)
   const words = new Uint32Array(half.length)
-  for (let i = 0; i < half.length; i++) words[i] = (half[i] as number) << 16
+  for (let i = 0; i < half.length; i++) words[i] = half[i] << 16
   return new Float32Array(words.buffer)
 }
 

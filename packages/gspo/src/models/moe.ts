@@ -1,0 +1,76 @@
+/** Mixture of experts: routing, dispatch of each token to its experts only, and the load-balancing loss. */
+import { addDims, type Dim } from '../graph/dims.ts'
+import { dimOf, type GraphBuilder } from '../graph/graph.ts'
+import type { Tensor } from '../graph/ops.ts'
+import type { MoeConfig } from './config.ts'
+import { gatedFeedForward, linear, type LayerContext } from './layers.ts'
+import { expertNames, routerModule } from './modules.ts'
+
+/** What the router of one layer decided for T tokens. */
+export interface Routing {
+  /** Softmax over the experts, [T, experts]. */
+  readonly probabilities: Tensor
+  /** 1 where a token goes to an expert, [T, experts]. */
+  readonly chosen: Tensor
+}
+
+/** The feed-forward of a layer of experts for x [T, hidden]; an expert computes only the tokens sent to it. */
+export function expertFeedForward(
+  context: LayerContext,
+  moe: MoeConfig,
+  layer: number,
+  x: Tensor,
+): { output: Tensor; routing: Routing } {
+  const { g, config } = context
+  const tokens = dimOf(x, 0)
+  const logits = linear(context, routerModule(config, layer), x, moe.experts)
+  const probabilities = g.softmax(logits)
+  const best = g.topIndices(probabilities, moe.expertsPerToken)
+  const picked = g.pick(probabilities, best)
+  const shares = moe.normalise ? g.div(picked, g.sum(picked, [1], true)) : picked
+  const ones = g.expand(g.constant(1), [tokens, moe.expertsPerToken])
+  const chosen = g.scatterPick(ones, best, moe.experts)
+  const byExpert = g.transpose(chosen, [1, 0])
+  const sharesByExpert = g.transpose(g.scatterPick(shares, best, moe.experts), [1, 0])
+
+  const rows = Array.from({ length: moe.experts }, (_, expert) => {
+    const row = g.reshape(g.slice(byExpert, 0, expert, expert + 1), [tokens])
+    return g.nonZero(g.cast(row, 'bool'))
+  })
+  const order = g.concat(rows, 0)
+  const sorted = g.gatherRows(x, order)
+  let start: Dim = 0
+  const outputs = rows.map((row, expert) => {
+    const end = addDims(start, dimOf(row, 0))
+    const own = g.slice(sorted, 0, start, end)
+    start = end
+    return gatedFeedForward(context, expertNames(config, layer, expert), own, moe.expertSize)
+  })
+  const sortedShares = rows.map((row, expert) =>
+    g.gatherRows(g.reshape(g.slice(sharesByExpert, 0, expert, expert + 1), [tokens, 1]), row),
+  )
+  const weighted = g.mul(g.concat(outputs, 0), g.concat(sortedShares, 0))
+  return { output: g.scatterAddRows(weighted, order, tokens), routing: { probabilities, chosen } }
+}
+
+/**
+ * The load-balancing loss (Switch Transformer, arXiv 2101.03961, as in transformers): experts * sum over experts of
+ * the share of tokens sent there times the mean probability. `tokenShares` [T, 1] weigh the tokens and sum to 1.
+ */
+export function balancingLoss(
+  g: GraphBuilder,
+  moe: MoeConfig,
+  routings: readonly Routing[],
+  tokenShares: Tensor,
+): Tensor {
+  const mean = (parts: readonly Tensor[]): Tensor => {
+    const sums = parts.map((part) => g.sum(g.mul(part, tokenShares), [0]))
+    return g.mul(
+      sums.reduce((a, b) => g.add(a, b)),
+      g.constant(1 / parts.length),
+    )
+  }
+  const sent = g.stopGradient(mean(routings.map(({ chosen }) => chosen)))
+  const expected = mean(routings.map(({ probabilities }) => probabilities))
+  return g.mul(g.sum(g.mul(sent, expected), [0]), g.constant(moe.experts))
+}

@@ -1,0 +1,56 @@
+/** `gym-node init`: a commented configuration and this node's identity. Overwrites nothing. */
+import { mkdir, open } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { Command } from 'commander'
+import { CONFIG_FILE_NAME, loadStateDir } from '../config/load.ts'
+import { configTemplate } from '../config/template.ts'
+import { errnoOf, NodeError } from '../errors.ts'
+import { asStateError } from '../state/atomic.ts'
+import { openStateFolder } from '../state/folder.ts'
+import { loadOrCreateIdentity } from '../state/identity-files.ts'
+
+/** The command. */
+export function initCommand(): Command {
+  return new Command('init')
+    .description('write a commented gym.yaml and the identity of this node; overwrites nothing')
+    .argument('[folder]', 'folder to write to', '.')
+    .option('--model <folder>', 'Hugging Face model folder to put into the file')
+    .option('--dataset <file>', 'JSONL data set to put into the file')
+    .action(async (folder: string, flags: { model?: string; dataset?: string }) => {
+      const at = resolve(folder)
+      const file = join(at, CONFIG_FILE_NAME)
+      await writeNewFile(
+        at,
+        file,
+        configTemplate({ model: flags.model ?? null, dataset: flags.dataset ?? null }),
+      )
+      const stateDir = await loadStateDir({ file, env: process.env, flags: new Map(), cwd: at })
+      const state = await openStateFolder(stateDir)
+      try {
+        const { identity, created } = await loadOrCreateIdentity(state.paths.identity)
+        process.stdout.write(
+          `wrote    ${file}\n${created ? 'created ' : 'kept    '} ${state.paths.identity} (secret: back it up)\n` +
+            `peer id  ${identity.peerId}\nnext     set train.model and train.dataset in ${CONFIG_FILE_NAME}, then: gym-node start --config ${file}\n`,
+        )
+      } finally {
+        state.close()
+      }
+    })
+}
+
+async function writeNewFile(folder: string, path: string, text: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true })
+    const file = await open(path, 'wx', 0o644)
+    try {
+      await file.writeFile(text)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST')
+      throw new NodeError('CONFIG_EXISTS', `${path} is there already`, { cause: error })
+    throw asStateError(error, path)
+  }
+}

@@ -1,0 +1,95 @@
+/**
+ * How an error reaches a person: one line with its code and the next step, and an exit code. Knows the error
+ * classes of all packages; the stack is for --debug.
+ */
+import { GspoError } from '@gym-node/gspo'
+import { RingError } from '@gym-node/ring'
+import { WireError } from '@gym-node/wire'
+import { messageOf, NODE_ERRORS, NodeError } from '../errors.ts'
+import { EXIT_CODES, type ExitName } from '../exit-codes.ts'
+
+/** An error in the words of the command line. */
+export interface PresentedError {
+  readonly code: string
+  readonly message: string
+  /** What to do; empty when the message says it. */
+  readonly next: string
+  readonly exitCode: number
+}
+
+/** Ring errors that are not simply "the network failed". */
+const RING_NEXT: Readonly<Record<string, { exit: ExitName; next: string }>> = {
+  PORT_IN_USE: { exit: 'network', next: NODE_ERRORS.PORT_IN_USE.next },
+  BAD_ADDRESS: { exit: 'usage', next: 'correct ring.listen and ring.bootstrap' },
+  BAD_ARGUMENT: { exit: 'usage', next: 'correct the section ring of the configuration' },
+  BAD_STORE: {
+    exit: 'state',
+    next: 'the file `view` of the state folder is damaged: move it away to join as a new member',
+  },
+  LENGTH_MISMATCH: { exit: 'input', next: 'use the same model, lora_rank and lora_targets as the ring' },
+}
+
+/** Trainer errors whose cause is the training itself; all others are input that the operator can mend. */
+const TRAINING_CODES: readonly string[] = [
+  'ENGINE_DIED',
+  'ENGINE_FAILED',
+  'NON_FINITE',
+  'OUT_OF_MEMORY_LIMIT',
+  'CLOSED',
+]
+
+/** Code, message, next step and exit code of anything that was thrown. */
+export function presentError(error: unknown): PresentedError {
+  if (error instanceof NodeError) {
+    const { exit, next } = NODE_ERRORS[error.code]
+    return { code: error.code, message: error.message, next, exitCode: EXIT_CODES[exit].code }
+  }
+  if (error instanceof RingError) {
+    const { exit, next } = RING_NEXT[error.code] ?? {
+      exit: 'network',
+      next: 'look at the log for the peer and the round',
+    }
+    return { code: error.code, message: error.message, next, exitCode: EXIT_CODES[exit].code }
+  }
+  if (error instanceof GspoError) return presentTrainerError(error)
+  if (error instanceof WireError) {
+    return {
+      code: error.code,
+      message: error.message,
+      next: 'the bytes are damaged or were not written by gym-node',
+      exitCode: EXIT_CODES.check_failed.code,
+    }
+  }
+  return {
+    code: 'INTERNAL',
+    message: messageOf(error),
+    next: 'run it again with --debug and report the trace',
+    exitCode: EXIT_CODES.internal.code,
+  }
+}
+
+/** The one line for standard error. */
+export function errorLine(error: PresentedError): string {
+  const message = error.message.replaceAll(/\s*\n\s*/g, ' ')
+  return `error ${error.code}: ${message}${error.next === '' ? '' : ` (${error.next})`}`
+}
+
+function presentTrainerError(error: GspoError): PresentedError {
+  if (error.code === 'BAD_CONFIG') {
+    return {
+      code: error.code,
+      message: error.message,
+      next: 'correct the section train of the configuration',
+      exitCode: EXIT_CODES.usage.code,
+    }
+  }
+  const failed = TRAINING_CODES.includes(error.code)
+  return {
+    code: error.code,
+    message: error.message,
+    next: failed
+      ? 'the last committed round is kept; look at the log, then start again'
+      : 'correct the model, data set or reward that is named',
+    exitCode: EXIT_CODES[failed ? 'training' : 'input'].code,
+  }
+}

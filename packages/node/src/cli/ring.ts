@@ -1,0 +1,38 @@
+/** `gym-node ring`: several daemons on this machine train together, as a demonstration and as a test of a machine. */
+import { Command } from 'commander'
+import { runRing } from '../ring-command/launcher.ts'
+import type { RingFlags } from '../ring-command/options.ts'
+
+const HELP = `
+Each daemon is a process of its own, with its own identity, state folder and TCP port on loopback. The output
+folder gets node-<i>/ (state folders, with deltas/round-<r>.delta), node-<i>.yaml and node-<i>.log, adapter/
+(PEFT) and summary.json.
+
+Examples:
+  gym-node ring                                          three nodes train the demo model
+  gym-node ring --nodes 1 --rounds 5                     one node, without peers
+  gym-node ring --model ./qwen --dataset train.jsonl --test-dataset test.jsonl --reward ./reward.ts --out ./run
+`
+
+/** The command. */
+export function ringCommand(): Command {
+  const collect = (value: string, before: readonly string[] = []): string[] => [...before, value]
+  return new Command('ring')
+    .description('start a ring of daemons on this machine, train, and report what was learned')
+    .option('-n, --nodes <n>', 'daemons to start (3)')
+    .option('-r, --rounds <n>', 'rounds of the ring, then stop')
+    .option('--steps <n>', 'local steps in a round')
+    .option('--model <folder>', 'Hugging Face model folder (the demo model)')
+    .option('--dataset <file>', 'JSONL with prompt and answer')
+    .option('--test-dataset <file>', 'held-out JSONL to evaluate on before and after')
+    .option('--reward <name|module>', 'built-in reward, or a module with a reward function (exact_match)')
+    .option('--out <folder>', 'output folder (a temporary one, named at the end)')
+    .option('--seed <n>', 'seed of data order and sampling (0)')
+    .option('--threads <n>', 'threads of each daemon')
+    .option('--json', 'print JSON lines')
+    .option('--set <key=value>', "set any key of the daemons' configuration (repeatable)", collect)
+    .addHelpText('after', HELP)
+    .action(async (flags: RingFlags) => {
+      await runRing(flags)
+    })
+}

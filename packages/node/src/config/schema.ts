@@ -1,0 +1,201 @@
+/**
+ * The configuration file as a schema: every key, its default and one sentence about it. The template, the
+ * documentation, the environment variables and the suggestions for unknown keys are made from it.
+ */
+import { gspoConfigSchema } from '@gym-node/gspo'
+import { multiaddr } from '@multiformats/multiaddr'
+import { z } from 'zod'
+import {
+  DEFAULT_AGGREGATE_INTERVAL,
+  DEFAULT_HTTP_PORT,
+  DEFAULT_PEER_TIMEOUT_MS,
+  DEFAULT_RING_PORT,
+  DEFAULT_TRACE_KEEP_ROUNDS,
+} from '../defaults.ts'
+import { ATTESTATION_PATH_KEYS, attestationConfigSchema } from '../attestation/config.ts'
+import { LOG_FORMATS, LOG_LEVELS } from '../log.ts'
+
+const MAX_PORT = 65_535
+const MAX_SEED = 0xffff_ffff
+
+const multiaddrText = z
+  .string()
+  .refine(isMultiaddr, { error: 'not a multiaddr; expected something like /ip4/203.0.113.7/tcp/4160' })
+
+const peerMultiaddr = multiaddrText.refine((text) => text.includes('/p2p/'), {
+  error: 'no peer id; expected something like /ip4/203.0.113.7/tcp/4160/p2p/12D3Koo...',
+})
+
+const logSchema = z.strictObject({
+  level: z
+    .enum(LOG_LEVELS)
+    .default('info')
+    .describe('Least important level that is logged. info is about one line per round.'),
+  format: z
+    .enum(LOG_FORMATS)
+    .default('auto')
+    .describe('auto is readable lines on a terminal and JSON elsewhere.'),
+})
+
+const ringSchema = z.strictObject({
+  listen: z
+    .array(multiaddrText)
+    .min(1)
+    .default([`/ip4/0.0.0.0/tcp/${DEFAULT_RING_PORT}`])
+    .describe('Addresses to listen on, as multiaddrs. Port 0 picks a free port.'),
+  bootstrap: z
+    .array(peerMultiaddr)
+    .default([])
+    .describe(
+      "Peers to begin with, each with its peer id. One that is up is enough; `gym-node status` prints a node's own.",
+    ),
+  mdns: z
+    .boolean()
+    .default(true)
+    .describe('Find peers of the same job on the local network by multicast DNS.'),
+  min_members: z
+    .int()
+    .min(1)
+    .max(1024)
+    .default(2)
+    .describe('Members the ring needs before it trains. 1 trains alone.'),
+  quorum: z
+    .enum(['majority', 'any'])
+    .default('majority')
+    .describe(
+      'Members of the last view that a new view needs. any lets both halves of a cut ring go on: test rings only.',
+    ),
+  peer_timeout_ms: z
+    .int()
+    .min(500)
+    .max(600_000)
+    .default(DEFAULT_PEER_TIMEOUT_MS)
+    .describe('Silence after which a peer counts as lost, in milliseconds.'),
+  wire: z.enum(['f32']).default('f32').describe('Number format of the all-reduce on the network.'),
+  integrity: z
+    .enum(['sealed', 'signed'])
+    .default('sealed')
+    .describe(
+      'sealed: every hop encrypted and authenticated, for rings of one owner. signed: segments signed by their owner as well.',
+    ),
+})
+
+const httpSchema = z.strictObject({
+  enabled: z.boolean().default(true).describe('Serve status, metrics and the dashboard.'),
+  host: z
+    .string()
+    .min(1)
+    .default('127.0.0.1')
+    .describe('Address to serve on. Keep it on loopback unless something in front guards it.'),
+  port: z
+    .int()
+    .min(0)
+    .max(MAX_PORT)
+    .default(DEFAULT_HTTP_PORT)
+    .describe('Port to serve on; 0 picks a free one.'),
+  token_file: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe(
+      'File whose first line allows pause, resume and leave over HTTP. Without it the server is read-only.',
+    ),
+})
+
+const outerSchema = z.strictObject({
+  kind: z
+    .enum(['average', 'nesterov'])
+    .default('average')
+    .describe('average adds the mean delta; nesterov is the outer optimiser of DiLoCo.'),
+  learning_rate: z.number().positive().max(10).default(0.7).describe('Outer learning rate; nesterov only.'),
+  momentum: z.number().min(0).lt(1).default(0.9).describe('Outer momentum; nesterov only.'),
+})
+
+/** Keys of `train` that are the daemon's; all others are the trainer's and go to it as they are. */
+export const loopShape = {
+  aggregate_interval: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(DEFAULT_AGGREGATE_INTERVAL)
+    .describe('Local steps between two rounds.'),
+  rounds: z
+    .int()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Stop after this many committed rounds of the ring; null never stops.'),
+  delta_compression: z
+    .enum(['none', 'lz4', 'zstd'])
+    .default('zstd')
+    .describe('Compression of the delta files.'),
+  delta_keep_rounds: z
+    .int()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Rounds whose delta files are kept; null keeps all.'),
+  trace_keep_rounds: z
+    .int()
+    .min(0)
+    .default(DEFAULT_TRACE_KEEP_ROUNDS)
+    .describe('Rounds whose traces and start states are kept, for replay. 0 writes none.'),
+  seed: z
+    .int()
+    .min(0)
+    .max(MAX_SEED)
+    .nullable()
+    .default(null)
+    .describe(
+      'Draws data order and samples. null derives it from the identity, so that no two nodes sample alike.',
+    ),
+  outer: outerSchema
+    .prefault({})
+    .describe('How the mean delta moves the shared adapter; the same on every node.'),
+} as const
+
+/** The whole file. */
+export const nodeConfigSchema = z.strictObject({
+  state_dir: z
+    .string()
+    .min(1)
+    .default('./gym-state')
+    .describe('Folder for identity, checkpoint, deltas and history. One daemon only.'),
+  job: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, {
+      error: 'expected 1 to 64 letters, digits, dots, dashes or underscores',
+    })
+    .default('default')
+    .describe('Name of the common work. Nodes of other jobs are ignored.'),
+  role: z.enum(['worker']).default('worker').describe('What this node does.'),
+  log: logSchema.prefault({}).describe('Logging, to standard output.'),
+  ring: ringSchema.prefault({}).describe('The peers.'),
+  http: httpSchema.prefault({}).describe('The status server.'),
+  attestation: attestationConfigSchema.prefault({}).describe('Proof of the machine in each delta.'),
+  train: z.strictObject({ ...gspoConfigSchema.shape, ...loopShape }).describe('The training.'),
+})
+
+/** A complete configuration. */
+export type NodeConfig = z.infer<typeof nodeConfigSchema>
+
+/** Configuration keys whose values are paths, relative to the file they are written in. */
+export const PATH_KEYS: readonly string[] = [
+  'state_dir',
+  'http.token_file',
+  'train.model',
+  'train.adapter',
+  'train.dataset',
+  'train.rewards.*.module',
+  ...ATTESTATION_PATH_KEYS,
+]
+
+function isMultiaddr(text: string): boolean {
+  try {
+    multiaddr(text)
+    return true
+  } catch {
+    return false // the refinement's message says what was expected
+  }
+}

@@ -1,0 +1,29 @@
+/** Opens a file that the user named, with errors that name it. */
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { MAX_DELTA_FILE_BYTES } from '../defaults.ts'
+import { errnoOf, messageOf, NodeError } from '../errors.ts'
+
+/** The bytes of a regular file as a stream. Throws NodeError FILE_NOT_FOUND or FILE_UNREADABLE. */
+export async function openDeltaFile(path: string): Promise<AsyncIterable<Uint8Array>> {
+  try {
+    const found = await stat(path)
+    if (!found.isFile()) throw new NodeError('FILE_UNREADABLE', `${path} is not a file`)
+    if (found.size > MAX_DELTA_FILE_BYTES) {
+      throw new NodeError('FILE_UNREADABLE', `${path} is ${found.size} bytes, limit ${MAX_DELTA_FILE_BYTES}`)
+    }
+  } catch (error) {
+    if (error instanceof NodeError) throw error
+    const code = errnoOf(error) === 'ENOENT' ? 'FILE_NOT_FOUND' : 'FILE_UNREADABLE'
+    throw new NodeError(code, `cannot read ${path}: ${messageOf(error)}`, { cause: error })
+  }
+  return readable(path)
+}
+
+async function* readable(path: string): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of createReadStream(path)) yield chunk as Buffer
+  } catch (error) {
+    throw new NodeError('FILE_UNREADABLE', `cannot read ${path}: ${messageOf(error)}`, { cause: error })
+  }
+}

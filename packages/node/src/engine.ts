@@ -1,0 +1,75 @@
+/**
+ * The training engine of the daemon: a trainer in its own process that is started again, from the last
+ * checkpoint, when it dies. Also the one place where a state becomes durable and reaches the trainer.
+ */
+import { GspoError, spawnTrainer, type GSPOConfig, type Trainer } from '@gym-node/gspo'
+import { ENGINE_RESTARTS } from './defaults.ts'
+import { loadCheckpoint, saveCheckpoint, type Checkpoint } from './state/checkpoint.ts'
+import type { SharedState } from './state/shared-state.ts'
+
+/** A trainer that survives its process. */
+export class Engine {
+  readonly #config: GSPOConfig
+  readonly #checkpointPath: string
+  #trainer: Trainer
+  #restarts = 0
+
+  private constructor(config: GSPOConfig, checkpointPath: string, trainer: Trainer) {
+    this.#config = config
+    this.#checkpointPath = checkpointPath
+    this.#trainer = trainer
+  }
+
+  /** Starts the process, loads the model and, when there is one, the checkpoint. */
+  static async start(
+    config: GSPOConfig,
+    checkpointPath: string,
+    signal: AbortSignal,
+  ): Promise<{ engine: Engine; checkpoint: Checkpoint | null }> {
+    const checkpoint = await loadCheckpoint(checkpointPath)
+    const trainer = await spawnTrainer(config, { signal })
+    try {
+      if (checkpoint !== null) await restore(trainer, checkpoint)
+      return { engine: new Engine(config, checkpointPath, trainer), checkpoint }
+    } catch (error) {
+      await trainer.close()
+      throw error
+    }
+  }
+
+  /** The trainer that works now; another one after `restart`. */
+  get trainer(): Trainer {
+    return this.#trainer
+  }
+
+  /** True when `error` says that the process died and another start is allowed. */
+  canRestart(error: unknown): boolean {
+    return error instanceof GspoError && error.code === 'ENGINE_DIED' && this.#restarts < ENGINE_RESTARTS
+  }
+
+  /** Starts a new process from the checkpoint, or from `initial` when no round has been committed yet. */
+  async restart(initial: Float32Array, signal: AbortSignal): Promise<void> {
+    this.#restarts++
+    await this.#trainer.close()
+    this.#trainer = await spawnTrainer(this.#config, { signal })
+    const checkpoint = await loadCheckpoint(this.#checkpointPath)
+    if (checkpoint === null) await this.#trainer.writeAdapter(initial)
+    else await restore(this.#trainer, checkpoint)
+  }
+
+  /** Gives `state` to the trainer and makes both durable, in one file. */
+  async install(state: SharedState): Promise<void> {
+    await this.#trainer.writeAdapter(state.adapter)
+    await saveCheckpoint(this.#checkpointPath, { shared: state, trainer: await this.#trainer.exportState() })
+    this.#restarts = 0
+  }
+
+  async close(): Promise<void> {
+    await this.#trainer.close()
+  }
+}
+
+async function restore(trainer: Trainer, checkpoint: Checkpoint): Promise<void> {
+  await trainer.importState(checkpoint.trainer)
+  await trainer.writeAdapter(checkpoint.shared.adapter)
+}

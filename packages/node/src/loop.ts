@@ -1,0 +1,214 @@
+/**
+ * The work of a node, read from top to bottom: wait for the ring, take local steps, write the signed delta,
+ * all-reduce it, apply the outer update, commit, again. It opens and closes nothing: the daemon does.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { StepStats, StepTrace, Trainer } from '@gym-node/gspo'
+import { RingError, type Ring, type RoundResult, type View } from '@gym-node/ring'
+import { LAST_ROUND_LINGER_MS, LINGER_POLL_MS, RETRY_PAUSE_MS } from './defaults.ts'
+import { NodeError } from './errors.ts'
+import type { JobState } from './state/job-state.ts'
+import type { DaemonEvent } from './status.ts'
+
+/** Why the loop ended without an error. */
+export type LoopEnd = 'limit' | 'stopped' | 'paused'
+
+/** A delta as the loop hands it to be signed and stored. */
+export interface DeltaToWrite {
+  readonly round: number
+  readonly view: View
+  readonly steps: readonly StepStats[]
+  readonly traces: readonly StepTrace[]
+  /** Adapter after the local steps minus the adapter at the round's start, in the adapter's layout. */
+  readonly values: Float32Array
+  readonly weight: number
+  /** The adapter at the round's start and after the local steps. */
+  readonly adapterBefore: Float32Array
+  readonly adapterAfter: Float32Array
+  /** The trainer's state at the round's start and after the local steps. */
+  readonly stateBefore: Uint8Array
+  readonly stateAfter: Uint8Array
+}
+
+/** What the loop works with. */
+export interface LoopParts {
+  readonly ring: Ring
+  readonly trainer: Trainer
+  readonly state: JobState
+  readonly aggregateInterval: number
+  /** Committed rounds after which to end; null for no limit. */
+  readonly rounds: number | null
+  /** Makes the delta durable before it is offered to the ring. */
+  readonly writeDelta: (delta: DeltaToWrite) => Promise<void>
+  readonly emit: (event: DaemonEvent) => void
+  /** Ends waiting and local steps. */
+  readonly stop: AbortSignal
+  /** Ends an all-reduce in progress too; comes after `stop`. */
+  readonly abandon: AbortSignal
+  /** Ends the loop at the next boundary of a round. */
+  readonly pause: AbortSignal
+}
+
+/** A trained delta that waits to be reduced; valid as long as the state it was trained from is the current one. */
+interface PendingDelta {
+  readonly round: number
+  readonly stateSha3: string
+  readonly values: Float32Array
+  readonly weight: number
+}
+
+/** Ring errors after which the same delta is offered again, once the ring is whole. */
+const RETRIED: readonly string[] = [
+  'PEER_LOST',
+  'TIMEOUT',
+  'VIEW_CHANGED',
+  'HASH_MISMATCH',
+  'ROUND_SUPERSEDED',
+  'OUT_OF_SYNC',
+]
+
+/** Runs rounds until the limit, `stop` or `pause`. Throws what cannot be mended by trying again. */
+export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
+  const { ring, state, emit, stop, pause } = parts
+  let pending: PendingDelta | null = null
+  try {
+    for (;;) {
+      if (parts.rounds !== null && state.round >= parts.rounds) {
+        await linger(parts)
+        return 'limit'
+      }
+      if (stop.aborted) return 'stopped'
+      if (pause.aborted) return 'paused'
+
+      emit({
+        type: 'state',
+        state: 'waiting_for_peers',
+        reason: 'waits for an agreed view of the ring and its state',
+      })
+      const view = await ring.ready({ signal: AbortSignal.any([stop, pause]) })
+      if (pending === null || pending.stateSha3 !== state.stateSha3) pending = null
+      if (parts.rounds !== null && state.round >= parts.rounds) continue
+
+      pending ??= await trainRound(parts, view)
+      if (pending.stateSha3 !== state.stateSha3) continue // the ring went on while this node trained
+      emit({ type: 'state', state: 'reducing', reason: `all-reduce of round ${pending.round}` })
+      const result = await reduce(parts, pending)
+      if (result === null) continue
+      pending = null
+      await state.commit(result.round, result.mean)
+      emit({ type: 'round', round: toRoundStatus(result, state.adapterSha3) })
+    }
+  } catch (error) {
+    if (stop.aborted) return 'stopped'
+    if (pause.aborted && isAbort(error, pause)) return 'paused'
+    throw error
+  }
+}
+
+/** Local steps and the delta they make, durable before it is returned. */
+async function trainRound(parts: LoopParts, view: View): Promise<PendingDelta> {
+  const { trainer, state, emit } = parts
+  const round = state.round + 1
+  const stateSha3 = state.stateSha3
+  const base = state.adapter
+  emit({ type: 'state', state: 'training', reason: `local steps of round ${round}` })
+  const stateBefore = await trainer.exportState()
+  const steps: StepStats[] = []
+  const traces: StepTrace[] = []
+  while (steps.length < parts.aggregateInterval) {
+    const record = await trainer.step({ signal: parts.stop })
+    steps.push(record.stats)
+    traces.push(record.trace)
+    emit({ type: 'step', round, stats: record.stats })
+    for (const sample of record.samples) emit({ type: 'rollout', step: record.stats.step, ...sample })
+    if (state.stateSha3 !== stateSha3) break
+  }
+  const adapterAfter = await trainer.readAdapter()
+  const values = subtract(adapterAfter, base)
+  const weight = roundWeight(steps)
+  const pending = { round, stateSha3, values, weight }
+  if (state.stateSha3 !== stateSha3) return pending
+  const stateAfter = await trainer.exportState()
+  await parts.writeDelta({
+    round,
+    view,
+    steps,
+    traces,
+    weight,
+    values,
+    adapterBefore: base,
+    adapterAfter,
+    stateBefore,
+    stateAfter,
+  })
+  return pending
+}
+
+/** The all-reduce; null when the ring went another way and `ready` must be asked again. */
+async function reduce(parts: LoopParts, pending: PendingDelta): Promise<RoundResult | null> {
+  const { round, weight } = pending
+  try {
+    return await parts.ring.allReduce(pending.values, { round, weight, signal: parts.abandon })
+  } catch (error) {
+    if (!(error instanceof RingError) || !RETRIED.includes(error.code) || parts.stop.aborted) throw error
+    parts.emit({ type: 'error', code: error.code, message: `round ${round}: ${error.message}` })
+    await sleep(RETRY_PAUSE_MS, undefined, { signal: parts.stop })
+    return null
+  }
+}
+
+/**
+ * A node's weight in the mean: the completions it sampled. Not those that carried signal: that number depends
+ * on luck and on the rewards, so it would pull the mean towards nodes with hard prompts and pay for noise;
+ * completions sampled follow from the configuration and can be counted in the trace.
+ */
+export function roundWeight(steps: readonly Pick<StepStats, 'completions'>[]): number {
+  return steps.reduce((sum, step) => sum + step.completions, 0)
+}
+
+/** a - b, refusing a number that is not finite: such a delta would poison every node. */
+function subtract(a: Float32Array, b: Float32Array): Float32Array {
+  const difference = new Float32Array(a.length)
+  for (let i = 0; i < a.length; i++) {
+    const value = (a[i] ?? 0) - (b[i] ?? 0)
+    if (!Number.isFinite(value)) throw new NodeError('NON_FINITE', `element ${i} of the delta is ${value}`)
+    difference[i] = value
+  }
+  return difference
+}
+
+/** Stays until every member that is alive reports the last round, so that none has to commit it without this node. */
+async function linger(parts: LoopParts): Promise<void> {
+  const { ring, state, stop } = parts
+  const deadline = performance.now() + LAST_ROUND_LINGER_MS
+  while (!stop.aborted && performance.now() < deadline) {
+    const behind = ring.status.members.some(
+      (member) =>
+        member.peerId !== ring.peerId && member.inView && member.alive && (member.round ?? 0) < state.round,
+    )
+    if (!behind) return
+    await sleep(LINGER_POLL_MS, undefined, { signal: stop })
+  }
+}
+
+function toRoundStatus(
+  result: RoundResult,
+  adapterSha3: string,
+): Extract<DaemonEvent, { type: 'round' }>['round'] {
+  return {
+    round: result.round,
+    epoch: result.view.epoch,
+    duration_ms: result.durationMs,
+    bytes_sent: result.bytesSent,
+    bytes_received: result.bytesReceived,
+    contributors: result.contributors,
+    attempts: result.attempts,
+    result_sha3_256: Buffer.from(result.hash).toString('hex'),
+    adapter_sha3_256: adapterSha3,
+  }
+}
+
+/** True when `error` is how a call ends whose signal was aborted. */
+function isAbort(error: unknown, signal: AbortSignal): boolean {
+  return error === signal.reason || (error instanceof Error && error.name === 'AbortError')
+}

@@ -1,0 +1,136 @@
+/**
+ * The state folder of one daemon: its layout, its version and its lock. Only one process may have it open.
+ */
+import { mkdir, readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { errnoOf, NodeError } from '../errors.ts'
+import { asStateError, removeUnfinished, writeFileDurably } from './atomic.ts'
+
+/** Version of the layout below; a folder of another version is refused, never converted by guessing. */
+const LAYOUT_VERSION = 1
+
+/** Where things are in a state folder. */
+export interface StatePaths {
+  readonly root: string
+  readonly identity: string
+  readonly deltas: string
+  readonly traces: string
+  readonly checkpoint: string
+  readonly sequence: string
+  readonly view: string
+  readonly daemon: string
+}
+
+/** An open, locked state folder. */
+export interface StateFolder {
+  readonly paths: StatePaths
+  /** Gives the lock back. */
+  close(): void
+}
+
+/** The layout of the folder at `root`; touches nothing. */
+export function statePaths(root: string): StatePaths {
+  const at = resolve(root)
+  return {
+    root: at,
+    identity: join(at, 'identity'),
+    deltas: join(at, 'deltas'),
+    traces: join(at, 'traces'),
+    checkpoint: join(at, 'checkpoint'),
+    sequence: join(at, 'sequence'),
+    view: join(at, 'view'),
+    daemon: join(at, 'daemon.json'),
+  }
+}
+
+/** Creates the folder when missing, locks it, checks its version and sweeps what a crash left unfinished. */
+export async function openStateFolder(root: string): Promise<StateFolder> {
+  const paths = statePaths(root)
+  try {
+    await mkdir(paths.root, { recursive: true, mode: 0o700 })
+    await mkdir(paths.deltas, { recursive: true, mode: 0o700 })
+    await mkdir(paths.traces, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    throw asStateError(
+      errnoOf(error) === 'EEXIST' ? Object.assign(new Error('not a folder'), { code: 'ENOTDIR' }) : error,
+      paths.root,
+    )
+  }
+  const unlock = await takeLock(paths.root)
+  try {
+    await checkVersion(paths.root)
+    await removeUnfinished(paths.root)
+    await removeUnfinished(paths.deltas)
+    await removeUnfinished(paths.traces)
+  } catch (error) {
+    unlock()
+    throw asStateError(error, paths.root)
+  }
+  return { paths, close: unlock }
+}
+
+/**
+ * Takes the folder's lock. The lock is SQLite's exclusive file lock on an empty database, which the kernel
+ * drops when the process dies, however it dies: a restart straight after SIGKILL never meets a stale lock.
+ */
+async function takeLock(root: string): Promise<() => void> {
+  const holder = join(root, 'lock.pid')
+  let database: DatabaseSync
+  try {
+    database = new DatabaseSync(join(root, 'lock'), { timeout: 0 })
+  } catch (error) {
+    throw new NodeError('STATE_UNWRITABLE', `cannot open ${join(root, 'lock')} for writing`, { cause: error })
+  }
+  try {
+    database.exec('BEGIN EXCLUSIVE')
+  } catch (error) {
+    database.close()
+    if (isBusy(error)) {
+      const pid = await readFile(holder, 'utf8').catch(() => '')
+      throw new NodeError(
+        'STATE_LOCKED',
+        `${root} is in use by the daemon with pid ${pid.trim() || 'unknown'}`,
+        { cause: error },
+      )
+    }
+    throw new NodeError('STATE_UNWRITABLE', `cannot lock ${join(root, 'lock')}`, { cause: error })
+  }
+  let held = true
+  const unlock = (): void => {
+    if (held) database.close()
+    held = false
+  }
+  try {
+    await writeFileDurably(holder, `${process.pid}\n`)
+  } catch (error) {
+    unlock()
+    throw error
+  }
+  return unlock
+}
+
+/** SQLITE_BUSY: somebody else holds the lock. */
+function isBusy(error: unknown): boolean {
+  const SQLITE_BUSY = 5
+  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY
+}
+
+/** Writes the version file of a new folder; refuses a folder of another version. */
+async function checkVersion(root: string): Promise<void> {
+  const path = join(root, 'version')
+  let found: string
+  try {
+    found = (await readFile(path, 'utf8')).trim()
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+    await writeFileDurably(path, `${LAYOUT_VERSION}\n`)
+    return
+  }
+  if (found !== String(LAYOUT_VERSION)) {
+    throw new NodeError(
+      'STATE_VERSION',
+      `${root} has layout version ${found}, this gym-node writes version ${LAYOUT_VERSION}`,
+    )
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * What a daemon says about itself: the status document (`/status.json`, `gym-node status`) and the
+ * events that make its history. Types only; the daemon fills them, `observe/` stores and shows them.
+ */
+import type { StepStats } from '@gym-node/gspo'
+
+/** What the daemon is doing now. */
+export type DaemonState =
+  'starting' | 'waiting_for_peers' | 'syncing' | 'training' | 'reducing' | 'paused' | 'stopping' | 'failed'
+
+/** A member of the view as this daemon sees it. */
+export interface MemberStatus {
+  readonly peer_id: string
+  readonly state: 'self' | 'alive' | 'suspect' | 'lost'
+  /** Last committed round the member has told us about; null before its first word. */
+  readonly round: number | null
+}
+
+/** One committed all-reduce round. Times in milliseconds, sizes in bytes of this node. */
+export interface RoundStatus {
+  readonly round: number
+  readonly epoch: number
+  readonly duration_ms: number
+  readonly bytes_sent: number
+  readonly bytes_received: number
+  readonly contributors: readonly string[]
+  readonly attempts: number
+  /** Hex SHA3-256 of the all-reduce's result. */
+  readonly result_sha3_256: string
+  /** Hex SHA3-256 of the adapter after the outer update. */
+  readonly adapter_sha3_256: string
+}
+
+/** The document behind `/status.json`; its JSON schema is published in docs. */
+export interface DaemonStatus {
+  readonly schema: 1
+  readonly version: string
+  readonly pid: number
+  readonly peer_id: string
+  readonly role: string
+  readonly job: string
+  /** RFC 3339. */
+  readonly started_at: string
+  readonly state: DaemonState
+  /** One sentence: why it is in this state, and what it waits for. */
+  readonly state_reason: string
+  readonly engine: string | null
+  readonly model: {
+    readonly path: string
+    readonly architecture: string
+    readonly parameters: number
+    readonly sha256: string
+  } | null
+  readonly dataset_size: number | null
+  readonly step: number
+  readonly round: number
+  readonly ring: {
+    readonly ring_id: string | null
+    readonly epoch: number | null
+    readonly quorum: string
+    readonly members: readonly MemberStatus[]
+    readonly addresses: readonly string[]
+    readonly view_changes: number
+    readonly bytes_sent: number
+    readonly bytes_received: number
+    readonly frames_rejected: number
+  }
+  readonly last_step: StepStats | null
+  readonly last_round: RoundStatus | null
+  readonly last_error: { readonly time: string; readonly code: string; readonly message: string } | null
+}
+
+/** One thing that happened; the unit of history and of the live event stream. */
+export type DaemonEvent =
+  | { readonly type: 'state'; readonly state: DaemonState; readonly reason: string }
+  | { readonly type: 'step'; readonly round: number; readonly stats: StepStats }
+  | { readonly type: 'round'; readonly round: RoundStatus }
+  | { readonly type: 'view'; readonly epoch: number; readonly members: readonly string[] }
+  | {
+      readonly type: 'delta'
+      readonly round: number
+      readonly file: string
+      readonly bytes: number
+      readonly sha3_256: string
+      readonly verified: boolean
+    }
+  | {
+      readonly type: 'rollout'
+      readonly step: number
+      readonly prompt: string
+      readonly completion: string
+      readonly reward: number
+    }
+  | { readonly type: 'error'; readonly code: string; readonly message: string }

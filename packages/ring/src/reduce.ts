@@ -3,7 +3,7 @@
 /** target[i] = vector[i] * weight for the elements from `start` on, as many as target has. */
 export function scaleInto(target: Float32Array, vector: Float32Array, start: number, weight: number): void {
   const factor = Math.fround(weight)
-  for (let i = 0; i < target.length; i++) target[i] = (vector[start + i] as number) * factor
+  for (let i = 0; i < target.length; i++) target[i] = vector[start + i] * factor
 }
 
 /** sum[i] = partial[i] + vector[start + i] * weight, each product and sum rounded to float32. */
@@ -16,7 +16,7 @@ export function addScaled(
 ): void {
   const factor = Math.fround(weight)
   for (let i = 0; i < sum.length; i++) {
-    sum[i] = (partial[i] as number) + Math.fround((vector[start + i] as number) * factor)
+    sum[i] = partial[i] + Math.fround(vector[start + i] * factor)
   }
 }
 
@@ -27,7 +27,7 @@ export function divide(values: Float32Array, total: number): void {
     return
   }
   const divisor = Math.fround(total)
-  for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) / divisor
+  for (let i = 0; i < values.length; i++) values[i] = values[i] / divisor
 }
 
 /** The sum of weights in ring order in double precision: the same number on every member. */

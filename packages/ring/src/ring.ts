@@ -135,6 +135,7 @@ class RingNode implements Ring {
   async #start(): Promise<void> {
     const { o, now } = { o: this.#o, now: performance.now() }
     const durable = decodeDurable(await o.store.load())
+    const held = this.#runner.restore((await o.store.loadResult?.()) ?? null)
     const machine = new ViewMachine(
       {
         self: this.peerId,
@@ -147,11 +148,12 @@ class RingNode implements Ring {
         genesisSettleMs: Math.min(defaults.GENESIS_SETTLE_MS, o.peerTimeoutMs / 2),
         stragglerMs: this.#limits.stragglerMs,
       },
-      durable,
+      { durable, held },
       this.#mark(),
       now,
     )
     this.#driver = new ViewDriver(machine, o.store, {
+      resultBytes: () => this.#runner.heldBytes,
       onEffect: (effect) => this.#onEffect(effect),
       onChanged: () => this.#wake(),
       onBroken: (error) => this.#onBroken(error),
@@ -301,7 +303,7 @@ class RingNode implements Ring {
       this.#links.to().catch(() => undefined)
     }
     this.#o.logger.info(
-      { epoch: view.epoch, members: view.members.length, carry: value.carry?.round },
+      { epoch: view.epoch, members: view.members.length, start: value.start.round },
       'new view',
     )
     this.#emitter.emit('view', view)

@@ -27,6 +27,12 @@ export interface StateProvider {
 export interface ViewStore {
   load(): Promise<Uint8Array | null>
   save(bytes: Uint8Array): Promise<void>
+  /**
+   * Optional pair: keeps the result of the round that is about to commit (one vector; only the last is needed). With it
+   * a committed round survives even a crash of all members at once; without it such a round is run again.
+   */
+  saveResult?(bytes: Uint8Array): Promise<void>
+  loadResult?(): Promise<Uint8Array | null>
 }
 
 /** A structured logger, pino's shape. */

@@ -21,8 +21,8 @@ export class ViewLinks {
     const at = view.members.indexOf(self)
     const count = view.members.length
     this.view = view
-    this.successor = view.members[(at + 1) % count] as string
-    this.predecessor = view.members[(at - 1 + count) % count] as string
+    this.successor = view.members[(at + 1) % count]
+    this.predecessor = view.members[(at - 1 + count) % count]
     this.#dial = dial
   }
 

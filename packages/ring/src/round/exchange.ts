@@ -98,7 +98,7 @@ class Exchange {
     for (let i = 0; i < this.#sends.length; i++) {
       while (!this.#over && (!this.#mayGo || i >= this.#firstMove + this.#received)) await this.#change()
       if (this.#over) return
-      const step = this.#sends[i] as Step
+      const step = this.#sends[i]
       const kind = step.reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
       const more = to.send({ kind, move: step.move, round, chunk: step.chunk }, bytesOf(this.#payload(step)))
       if (!more) await to.drained()

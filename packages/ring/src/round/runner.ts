@@ -1,12 +1,12 @@
 /** The caller's pending all-reduce: keeps its vector through view changes, runs the data plane, hands out the result. */
-import { sha3_256 } from '@gym-node/wire'
 import type { RingLimits } from '../defaults.ts'
 import { RingError, toRingError } from '../errors.ts'
 import type { ViewLinks } from '../link/view-links.ts'
 import { totalWeight } from '../reduce.ts'
 import type { RoundResult, View } from '../types.ts'
-import type { Turn } from '../view/messages.ts'
+import type { Mark, Turn } from '../view/messages.ts'
 import { aloneMean, exchange } from './exchange.ts'
+import { decodeHeld, encodeHeld, nameResult, type HeldResult } from './held-result.ts'
 
 /** What the runner tells the view machine. */
 export interface RunnerHandlers {
@@ -23,7 +23,6 @@ interface Pending {
   attempts: number
   bytesSent: number
   bytesReceived: number
-  result: { mean: Float32Array; hash: Uint8Array; totalWeight: number; view: View } | null
 }
 
 /** At most one round at a time. */
@@ -32,12 +31,25 @@ export class RoundRunner {
   readonly #handlers: RunnerHandlers
   #pending: Pending | null = null
   #attempt: AbortController | null = null
+  #held: HeldResult | null = null
   bytesSent = 0
   bytesReceived = 0
 
   constructor(limits: RingLimits, handlers: RunnerHandlers) {
     this.#limits = limits
     this.#handlers = handlers
+  }
+
+  /** The computed result, as bytes for the store. */
+  get heldBytes(): Uint8Array | null {
+    return this.#held === null ? null : encodeHeld(this.#held)
+  }
+
+  /** Takes back a result that was stored before a restart; returns its name. Throws RingError BAD_STORE. */
+  restore(bytes: Uint8Array | null): Mark | null {
+    if (bytes === null) return null
+    this.#held = decodeHeld(bytes)
+    return { round: this.#held.round, hash: Buffer.from(this.#held.hash).toString('hex') }
   }
 
   get activeRound(): number | null {
@@ -60,7 +72,6 @@ export class RoundRunner {
       attempts: 0,
       bytesSent: 0,
       bytesReceived: 0,
-      result: null,
     }
     return promise.promise
   }
@@ -72,7 +83,6 @@ export class RoundRunner {
     const attempt = new AbortController()
     this.#attempt = attempt
     pending.attempts += 1
-    pending.result = null
     const total = totalWeight(turns.map((turn) => turn.weight))
     try {
       const mean =
@@ -81,7 +91,7 @@ export class RoundRunner {
           : await this.#exchange(pending, links, total, position, attempt.signal)
       if (attempt.signal.aborted) return
       const hash = nameResult(view, pending.round, total, mean)
-      pending.result = { mean, hash, totalWeight: total, view }
+      this.#held = { round: pending.round, mean, hash, totalWeight: total, view }
       this.#handlers.onComputed(view.epoch, pending.round, Buffer.from(hash).toString('hex'))
     } catch (thrown) {
       if (attempt.signal.aborted) return
@@ -98,10 +108,11 @@ export class RoundRunner {
   /** Hands out the result that the ring committed. Null when it is not held, which the machine never asks for. */
   commit(round: number, hash: string): RoundResult | null {
     const pending = this.#pending
-    if (pending?.result == null || pending.round !== round) return null
-    const { mean, totalWeight: total, view, hash: own } = pending.result
+    if (pending?.round !== round || this.#held?.round !== round) return null
+    const { mean, totalWeight: total, view, hash: own } = this.#held
     if (Buffer.from(own).toString('hex') !== hash) return null
     this.#pending = null
+    this.#held = null
     const result: RoundResult = {
       round,
       view,
@@ -162,14 +173,6 @@ export class RoundRunner {
       this.bytesReceived += received
     }
   }
-}
-
-/** Names a result: the bytes, and everything that all members must agree on about them. */
-function nameResult(view: View, round: number, total: number, mean: Float32Array): Uint8Array {
-  const about = new TextEncoder().encode(
-    JSON.stringify([view.ringId, view.epoch, view.members, round, total]),
-  )
-  return sha3_256(about, new Uint8Array(mean.buffer, mean.byteOffset, mean.byteLength))
 }
 
 /** Bounds the wait for a link; the peer that did not come is named. */

@@ -2,19 +2,19 @@
 import type { Effect, MachineState } from './state.ts'
 import { bootOf, isAlive, isParticipant } from './state.ts'
 import type { ViewValue } from './messages.ts'
-import { commitHeld, openTurn } from './turn.ts'
+import { commitStart, openTurn } from './turn.ts'
 
 /** Installs a decided view: durable first, then known to the rest of the node. */
 export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): void {
   stopRound(s, 'VIEW_CHANGED', `epoch ${value.epoch} was agreed`, out)
-  const carry = value.carry !== null && s.state.round < value.carry.round ? value.carry : null
-  s.durable = { version: 1, view: value, promised: null, accepted: null, prepared: carry }
+  s.durable = { version: 1, view: value, promised: null, accepted: null, prepared: null }
   s.frozen = false
   s.abandoned = false
   s.proposal = null
   s.genesis = null
   s.genesisLock = null
   s.reasonSince = null
+  s.proposeAfter = s.now
   s.stalledSince = null
   s.highestBallot = 0
   s.adoptedAt = s.now
@@ -22,9 +22,9 @@ export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): voi
   s.dirty = true
   if (s.contribution !== null) s.churn += 1
   greetMembers(s, value)
-  out.push({ do: 'persist', durable: s.durable })
+  out.push({ do: 'persist', durable: s.durable, withResult: false })
   out.push({ do: 'view', value, participant: isParticipant(s) })
-  if (value.carry !== null) commitHeld(s, value.carry, out)
+  commitStart(s, out)
   openTurn(s)
 }
 
@@ -38,7 +38,7 @@ export function dissolveView(s: MachineState, reason: string, out: Effect[]): vo
   s.turn = null
   s.candidatesSince = s.now
   s.dirty = true
-  out.push({ do: 'persist', durable: s.durable })
+  out.push({ do: 'persist', durable: s.durable, withResult: false })
   out.push({ do: 'view', value: null, participant: false })
   out.push({
     do: 'log',
@@ -49,7 +49,6 @@ export function dissolveView(s: MachineState, reason: string, out: Effect[]): vo
   if (s.contribution !== null) {
     out.push({ do: 'reject', round: s.contribution.round, code: 'OUT_OF_SYNC', reason })
     s.contribution = null
-    s.held = null
   }
 }
 

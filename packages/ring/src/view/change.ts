@@ -25,7 +25,7 @@ const DOOR_CLOSED_TIMEOUTS = 10
 export function considerChange(s: MachineState, out: Effect[]): void {
   const self = s.options.self
   if (s.durable.view === null || !isAcceptor(s, self)) return
-  if (s.proposal !== null && s.now < s.proposal.retryAt) return
+  if (s.proposal !== null ? s.now < s.proposal.retryAt : s.now < s.proposeAfter) return
   s.proposal = null
   if (!hasReason(s)) {
     s.reasonSince = null

@@ -7,6 +7,8 @@ import type { Effect, Event } from './state.ts'
 
 /** Where effects go; `persist` is the driver's own. */
 export interface DriverHandlers {
+  /** the result of a prepared round, to be stored before the promise about it; null when there is nowhere to store it */
+  resultBytes(): Uint8Array | null
   onEffect(effect: Exclude<Effect, { do: 'persist' }>): void
   /** after every event: whoever waits for the machine looks again */
   onChanged(): void
@@ -42,6 +44,14 @@ export class ViewDriver {
     this.#broken = true
   }
 
+  async #persist({ durable, withResult }: Extract<Effect, { do: 'persist' }>): Promise<void> {
+    if (withResult && this.#store.saveResult !== undefined) {
+      const bytes = this.#handlers.resultBytes()
+      if (bytes !== null) await this.#store.saveResult(bytes)
+    }
+    await this.#store.save(encodeDurable(durable))
+  }
+
   async #run(): Promise<void> {
     this.#running = true
     for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
@@ -54,7 +64,7 @@ export class ViewDriver {
   async #step(event: Event): Promise<void> {
     try {
       for (const effect of this.machine.handle(event, performance.now())) {
-        if (effect.do === 'persist') await this.#store.save(encodeDurable(effect.durable))
+        if (effect.do === 'persist') await this.#persist(effect)
         else this.#handlers.onEffect(effect)
       }
     } catch (thrown) {

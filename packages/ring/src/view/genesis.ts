@@ -30,7 +30,12 @@ export function considerGenesis(s: MachineState, out: Effect[]): void {
   }
   if (members.length < s.options.minMembers || members[0]?.peer !== s.options.self) return
   if (s.now - s.candidatesSince < s.options.genesisSettleMs || knowsARing(s) || isLocked(s, null)) return
-  const value: ViewValue = { ringId: nameRing(s, members), epoch: 1, members, carry: null }
+  const value: ViewValue = {
+    ringId: nameRing(s, members),
+    epoch: 1,
+    members,
+    start: { round: 0, result: null },
+  }
   s.genesis = { value, acks: new Set([s.options.self]), retryAt: s.now + s.options.peerTimeoutMs / 2 }
   s.genesisLock = { ringId: value.ringId, proposer: s.options.self, until: s.genesis.retryAt }
   for (const member of members) {
@@ -47,8 +52,7 @@ export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: 
     value.members.some((member) => member.peer === peer && (boot === null || member.boot === boot))
   const yields = s.genesis !== null && compareText(from, s.options.self) < 0
   const free = s.durable.view === null && !s.leaving && !knowsARing(s)
-  const fits =
-    value.epoch === 1 && value.carry === null && named(s.options.self, s.options.boot) && named(from, null)
+  const fits = value.epoch === 1 && named(s.options.self, s.options.boot) && named(from, null)
   if (!free || !fits || (isLocked(s, value.ringId) && !yields)) {
     out.push({ do: 'send', to: from, message: { t: 'genesis-nack', ringId: value.ringId } })
     return

@@ -6,7 +6,7 @@ import type { Effect, Event, MachineOptions, MachineState, PeerRecord } from './
 import { createMachineState, isAlive, isParticipant, statusOf } from './state.ts'
 import type { Durable, Mark, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
 import { buildStatus, flushStatus } from './status.ts'
-import { abandonRound, advanceTurn, openTurn } from './turn.ts'
+import { abandonRound, advanceTurn, commitStart, openTurn } from './turn.ts'
 import { considerChange, desiredMembers } from './change.ts'
 import { adoptView } from './adopt.ts'
 import { onAccept, onAccepted, onNack, onPrepare, onPromise } from './paxos.ts'
@@ -16,8 +16,13 @@ import { considerGenesis, considerMerge, onGenesis, onGenesisAck, onGenesisNack 
 export class ViewMachine {
   readonly state: MachineState
 
-  constructor(options: MachineOptions, durable: Durable, mark: Mark, now: number) {
-    this.state = createMachineState(options, durable, mark, now)
+  constructor(
+    options: MachineOptions,
+    kept: { readonly durable: Durable; readonly held: Mark | null },
+    mark: Mark,
+    now: number,
+  ) {
+    this.state = createMachineState(options, kept, mark, now)
   }
 
   /** Takes one event; returns what must be done, in order. */
@@ -40,7 +45,7 @@ export class ViewMachine {
         break
       case 'contribute':
         s.contribution = event.contribution
-        s.held = null
+        commitStart(s, out)
         openTurn(s)
         break
       case 'withdraw':
@@ -181,7 +186,6 @@ function onWithdraw(s: MachineState, out: Effect[]): void {
   if (s.contribution === null) return
   s.contribution = null
   if (s.turn !== null) abandonRound(s, 'PEER_LOST', 'the caller gave the round up', out)
-  s.held = null
 }
 
 function onComputed(s: MachineState, event: { epoch: number; round: number; hash: string }): void {

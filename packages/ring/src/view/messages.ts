@@ -16,7 +16,7 @@ const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 const round = z.number().int().min(0).max(0xffff_ffff)
 
 const memberSchema = z.strictObject({ peer: peerId, boot })
-const carrySchema = z.strictObject({ round, hash: hex })
+const startSchema = z.strictObject({ round, result: hex.nullable() })
 const ballotSchema = z.strictObject({ n: count, peer: peerId })
 const markSchema = z.strictObject({ round, hash: hex })
 
@@ -25,7 +25,7 @@ export const viewValueSchema = z.strictObject({
   ringId: hex.min(1),
   epoch: z.number().int().min(1).max(0xffff_ffff),
   members: z.array(memberSchema).min(1).max(MAX_MEMBERS),
-  carry: carrySchema.nullable(),
+  start: startSchema,
 })
 
 const turnSchema = z.strictObject({
@@ -69,9 +69,10 @@ export const viewMessageSchema = z.discriminatedUnion('t', [
     ...scope,
     ballot: ballotSchema,
     accepted: z.strictObject({ ballot: ballotSchema, value: viewValueSchema }).nullable(),
-    prepared: carrySchema.nullable(),
-    state: markSchema,
-    holds: z.boolean(),
+    prepared: markSchema.nullable(),
+    held: markSchema.nullable(),
+    reached: round,
+    start: startSchema,
   }),
   z.strictObject({ t: z.literal('nack'), ...scope, promised: ballotSchema }),
   z.strictObject({ t: z.literal('accept'), ...scope, ballot: ballotSchema, value: viewValueSchema }),
@@ -85,12 +86,12 @@ export const durableSchema = z.strictObject({
   view: viewValueSchema.nullable(),
   promised: ballotSchema.nullable(),
   accepted: z.strictObject({ ballot: ballotSchema, value: viewValueSchema }).nullable(),
-  prepared: carrySchema.nullable(),
+  prepared: markSchema.nullable(),
 })
 
 export type Member = z.infer<typeof memberSchema>
-/** A round that the new view must hold as committed with this result hash. */
-export type Carry = z.infer<typeof carrySchema>
+/** Where a view begins: rounds up to `round` are committed, the last with this result hash when it is known. */
+export type Start = z.infer<typeof startSchema>
 export type Ballot = z.infer<typeof ballotSchema>
 /** A round number with the hash of the state (or result) after it. */
 export type Mark = z.infer<typeof markSchema>

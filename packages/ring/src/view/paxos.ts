@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto'
 import type { Effect, MachineState, Proposal } from './state.ts'
-import { aliveAcceptors, compareBallots, isAcceptor, majorityOf } from './state.ts'
-import type { Ballot, Carry, Member, Promised, ViewMessage, ViewValue } from './messages.ts'
+import { aliveAcceptors, compareBallots, isAcceptor, majorityOf, reachedRound } from './state.ts'
+import type { Ballot, Mark, Member, Promised, Start, ViewMessage, ViewValue } from './messages.ts'
 import { adoptView, stopRound } from './adopt.ts'
 
 type Of<T extends ViewMessage['t']> = Extract<ViewMessage, { t: T }>
@@ -44,6 +44,7 @@ export function onPrepare(s: MachineState, from: string, m: Of<'prepare'>, out: 
     return
   }
   if (s.proposal !== null && compareBallots(s.proposal.ballot, m.ballot) < 0) s.proposal = null
+  standBack(s)
   const answer = promise(s, m.epoch, m.ringId, m.ballot, out)
   out.push({ do: 'send', to: from, message: answer })
 }
@@ -65,7 +66,9 @@ export function onNack(s: MachineState, m: Of<'nack'>): void {
   const view = s.durable.view
   if (view === null || m.ringId !== view.ringId || m.epoch !== view.epoch + 1) return
   s.highestBallot = Math.max(s.highestBallot, m.promised.n)
-  if (s.proposal !== null && compareBallots(s.proposal.ballot, m.promised) < 0) s.proposal = null
+  if (s.proposal === null || compareBallots(s.proposal.ballot, m.promised) >= 0) return
+  s.proposal = null
+  standBack(s)
 }
 
 /** An acceptor accepts unless it has promised a higher ballot. */
@@ -94,6 +97,12 @@ export function onAccepted(s: MachineState, from: string, m: Of<'accepted'>, out
   recordAccepted(s, s.proposal, s.proposal.value, from, out)
 }
 
+/** Leaves another proposer the floor for a while; how long differs between nodes and ballots, so that duels end. */
+function standBack(s: MachineState): void {
+  const ballot = { n: s.highestBallot, peer: s.options.self }
+  s.proposeAfter = s.now + (s.options.peerTimeoutMs / 4) * (1 + 3 * jitter(ballot))
+}
+
 /** Votes that a change of this view needs. */
 function quorumSize(s: MachineState, view: ViewValue): number {
   return s.options.quorum === 'majority' ? majorityOf(view.members.length) : aliveAcceptors(s).length
@@ -113,22 +122,19 @@ function promise(s: MachineState, epoch: number, ringId: string, ballot: Ballot,
   s.dirty = true
   s.highestBallot = Math.max(s.highestBallot, ballot.n)
   s.durable = { ...s.durable, promised: ballot }
-  out.push({ do: 'persist', durable: s.durable })
-  const prepared = s.durable.prepared
-  const holds =
-    prepared !== null &&
-    ((s.held?.round === prepared.round && s.held.hash === prepared.hash) ||
-      (s.committed?.round ?? 0) >= prepared.round ||
-      s.state.round >= prepared.round)
+  out.push({ do: 'persist', durable: s.durable, withResult: false })
+  const { accepted, prepared } = s.durable
+  const start = s.durable.view?.start ?? { round: 0, result: null }
   return {
     t: 'promise',
     ringId,
     epoch,
     ballot,
-    accepted: s.durable.accepted,
+    accepted,
     prepared,
-    state: s.state,
-    holds,
+    held: s.held,
+    reached: reachedRound(s),
+    start,
   }
 }
 
@@ -139,7 +145,7 @@ function accept(s: MachineState, ballot: Ballot, value: ViewValue, out: Effect[]
   s.dirty = true
   s.highestBallot = Math.max(s.highestBallot, ballot.n)
   s.durable = { ...s.durable, promised: ballot, accepted: { ballot, value } }
-  out.push({ do: 'persist', durable: s.durable })
+  out.push({ do: 'persist', durable: s.durable, withResult: false })
 }
 
 function recordPromise(
@@ -189,27 +195,34 @@ function chooseValue(
     }
   }
   if (highest !== null) return highest.value
-  const carry = chooseCarry(s, p, view)
-  if (carry === 'wait') return null
+  const start = chooseStart(s, p, view)
+  if (start === 'wait') return null
   const members = membersNow()
-  return members.length === 0 ? null : { ringId: view.ringId, epoch: p.epoch, members, carry }
+  return members.length === 0 ? null : { ringId: view.ringId, epoch: p.epoch, members, start }
 }
 
 /**
- * The newest round prepared by any promiser must count as committed. Only when every member has promised and none
- * still holds its result can it have been lost by all, and is run again.
+ * The newest round that any promiser has reached, has prepared, or knows from the start of its own view counts as
+ * committed. A prepared round can only be dropped when every member has promised and none holds its result: then
+ * nobody has committed it, or whoever did has lost it too.
  */
-function chooseCarry(s: MachineState, p: Proposal, view: ViewValue): Carry | null | 'wait' {
+function chooseStart(s: MachineState, p: Proposal, view: ViewValue): Start | 'wait' {
   const promises = [...p.promises.values()]
-  let carry: Carry | null = null
-  for (const { prepared } of promises) {
-    if (prepared !== null && (carry === null || prepared.round > carry.round)) carry = prepared
+  let prepared: Mark | null = null
+  let known: Start = { round: 0, result: null }
+  for (const promise of promises) {
+    if (promise.prepared !== null && promise.prepared.round > (prepared?.round ?? 0))
+      prepared = promise.prepared
+    if (promise.reached > known.round) known = { round: promise.reached, result: null }
+    if (promise.start.round > known.round) known = promise.start
+    if (promise.start.round === known.round && promise.start.result !== null) known = promise.start
   }
-  if (carry === null) return null
-  const round = carry.round
-  if (promises.some((m) => m.state.round >= round || (m.holds && m.prepared?.round === round))) return carry
+  if (prepared === null || prepared.round < known.round) return known
+  const { round, hash } = prepared
+  const isHeld = promises.some((m) => m.reached >= round || (m.held?.round === round && m.held.hash === hash))
+  if (isHeld || round === known.round) return { round, result: hash }
   const everybody = view.members.every((member) => p.promises.has(member.peer))
-  return everybody || s.options.quorum === 'any' ? null : 'wait'
+  return everybody || s.options.quorum === 'any' ? known : 'wait'
 }
 
 /** A number in [0, 1) that differs between proposers and ballots, so that duels end; no randomness needed. */

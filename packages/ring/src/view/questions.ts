@@ -34,7 +34,7 @@ export function ringTarget(s: MachineState): RingTarget | null {
   const view = s.durable.view
   if (view === null || !isParticipant(s)) return null
   const reports: { peer: string; round: number; hash: string }[] = []
-  let round = Math.max(reachedRound(s), view.carry?.round ?? 0)
+  let round = Math.max(reachedRound(s), view.start.round)
   for (const member of view.members) {
     if (member.peer === s.options.self) {
       reports.push({ peer: member.peer, ...s.state })
@@ -54,8 +54,15 @@ export function ringTarget(s: MachineState): RingTarget | null {
   return { round, hash, sources }
 }
 
-/** Whether this node's state is the ring's. */
+/**
+ * Whether this node's state is the ring's; or one round short of it while the missing round's committed result is held
+ * here (after a crash between commit and apply): the caller's next all-reduce hands it out at once.
+ */
 export function isSynced(s: MachineState): boolean {
+  const start = s.durable.view?.start
+  const hasStart = start !== undefined && start.result !== null && start.result === s.held?.hash
+  if (isParticipant(s) && hasStart && start.round === s.state.round + 1 && s.held?.round === start.round)
+    return true
   const target = ringTarget(s)
   return target !== null && target.round === s.state.round && target.hash === s.state.hash
 }

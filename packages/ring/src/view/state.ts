@@ -43,7 +43,7 @@ export interface Contribution {
 /** What the shell must do, in order. Nothing after a `persist` may happen before it is durable. */
 export type Effect =
   | { readonly do: 'send'; readonly to: string; readonly message: ViewMessage }
-  | { readonly do: 'persist'; readonly durable: Durable }
+  | { readonly do: 'persist'; readonly durable: Durable; readonly withResult: boolean }
   | { readonly do: 'view'; readonly value: ViewValue | null; readonly participant: boolean }
   | {
       readonly do: 'start-round'
@@ -115,7 +115,7 @@ export interface MachineState {
   contribution: Contribution | null
   turn: Turn | null
   running: boolean
-  /** a computed result that is still in memory, named by round and hash */
+  /** a computed result that this node still has, named by round and hash; a prepared one survives restarts */
   held: Mark | null
   abandoned: boolean
   /** consecutive abandoned rounds: slows down retries that cannot work */
@@ -128,6 +128,8 @@ export interface MachineState {
   frozen: boolean
   adoptedAt: number
   reasonSince: number | null
+  /** after another proposer's ballot was promised, this node leaves it the floor until then */
+  proposeAfter: number
   stalledSince: number | null
   proposal: Proposal | null
   highestBallot: number
@@ -155,10 +157,11 @@ export const EMPTY_DURABLE: Durable = {
 /** Fresh memory for a process that starts with what was durable before. */
 export function createMachineState(
   options: MachineOptions,
-  durable: Durable,
+  kept: { readonly durable: Durable; readonly held: Mark | null },
   state: Mark,
   now: number,
 ): MachineState {
+  const { durable, held } = kept
   return {
     options,
     now,
@@ -170,7 +173,7 @@ export function createMachineState(
     contribution: null,
     turn: null,
     running: false,
-    held: null,
+    held,
     abandoned: false,
     churn: 0,
     strikes: new Map(),
@@ -178,6 +181,7 @@ export function createMachineState(
     frozen: durable.promised !== null,
     adoptedAt: now,
     reasonSince: null,
+    proposeAfter: now,
     stalledSince: null,
     proposal: null,
     highestBallot: durable.promised?.n ?? 0,
@@ -197,7 +201,7 @@ export function viewId(value: ViewValue): string {
     value.ringId,
     value.epoch,
     value.members.map((m) => [m.peer, m.boot]),
-    value.carry,
+    value.start,
   ])
   return createHash('sha3-256').update(text).digest('hex').slice(0, 32)
 }

@@ -44,6 +44,12 @@ export function commitHeld(s: MachineState, mark: Mark, out: Effect[]): void {
   out.push({ do: 'commit', round: mark.round, hash: mark.hash })
 }
 
+/** Commits the round that this view starts from, if its result is held here and its caller is waiting. */
+export function commitStart(s: MachineState, out: Effect[]): void {
+  const start = s.durable.view?.start
+  if (start?.result != null) commitHeld(s, { round: start.round, hash: start.result }, out)
+}
+
 /** Gives up the round of this epoch; the leader will propose a view with new keys. */
 export function abandonRound(
   s: MachineState,
@@ -55,7 +61,6 @@ export function abandonRound(
   s.running = false
   s.abandoned = true
   s.turn = null
-  s.held = null
   s.dirty = true
   out.push({ do: 'log', level: 'warn', fields: { code, reason }, message: 'round abandoned' })
 }
@@ -94,7 +99,7 @@ function startWhenAllAreHere(s: MachineState, own: Turn, members: readonly Membe
   }
   if (present.some((turn) => turn.round !== newest)) return
   const vote = (key: (turn: Turn) => string): string | null =>
-    plurality(members.map((member, i) => ({ peer: member.peer, key: key(present[i] as Turn) })))
+    plurality(members.map((member, i) => ({ peer: member.peer, key: key(present[i]) })))
   const shape = (turn: Turn): string => `${turn.length} elements as ${turn.wire}`
   if (vote(shape) !== shape(own)) {
     rejectContribution(
@@ -135,7 +140,7 @@ function prepareWhenAllAgree(
   s.durable = { ...s.durable, prepared: { round: own.round, hash: done } }
   s.turn = { ...own, prepared: true }
   s.dirty = true
-  out.push({ do: 'persist', durable: s.durable })
+  out.push({ do: 'persist', durable: s.durable, withResult: true })
 }
 
 function commitWhenMajorityPrepared(
@@ -189,6 +194,5 @@ function rejectContribution(
   s.running = false
   s.contribution = null
   s.turn = null
-  s.held = null
   s.dirty = true
 }

@@ -18,10 +18,21 @@ const { values: options } = parseArgs({
     lr: { type: 'string', default: '5e-4' },
     seed: { type: 'string', default: '0' },
     beta2: { type: 'string', default: '0.999' },
+    schedule: { type: 'string', default: 'constant' },
+    warmup: { type: 'string', default: '0' },
   },
 })
 const nodes = Number(options.nodes)
 const rounds = Number(options.rounds)
+const updates = rounds * Number(options.interval) * Number(options.minibatches)
+const schedule =
+  options.schedule === 'cosine' || options.schedule === 'linear'
+    ? ({
+        lr_scheduler_type: options.schedule,
+        warmup_steps: Number(options.warmup),
+        max_steps: updates,
+      } as const)
+    : ({ lr_scheduler_type: 'constant' } as const)
 
 const examiner = await createExaminer()
 const trainers = await Promise.all(
@@ -32,6 +43,7 @@ const trainers = await Promise.all(
       steps_per_generation: Number(options.minibatches),
       learning_rate: Number(options.lr),
       adam_beta2: Number(options.beta2),
+      ...schedule,
       // Nodes share the first adapter; everything that is drawn differs.
       adapter_seed: Number(options.seed),
       seed: 1000 * Number(options.seed) + node,

@@ -2,7 +2,7 @@
 import { momentsOf } from './advantages.ts'
 import { loadDataset } from './data/dataset.ts'
 import { scoreSamples } from './rewards/score.ts'
-import { rollout } from './rollout/rollout.ts'
+import { rollout, rolloutOptionsOf } from './rollout/rollout.ts'
 import { rewardSampleOf } from './rollout/score-rollout.ts'
 import { STREAM } from './sampling/philox.ts'
 import type { EvaluateOptions, Evaluation } from './trainer-types.ts'
@@ -14,23 +14,17 @@ export async function evaluateDataset(
   options: EvaluateOptions,
   signal: AbortSignal,
 ): Promise<Evaluation> {
-  const { config, policy, tokenizer, rewards } = workshop
+  const { policy, tokenizer, rewards } = workshop
   const { rows: allRows } = await loadDataset([options.dataset])
   const rows = allRows.slice(0, options.limit ?? allRows.length)
   const prompts = rows.map((row, position) => ({ position, ids: tokenizer.encodePrompt(row.prompt), row }))
+  const train = rolloutOptionsOf(workshop, signal)
   const groups = await rollout(policy, prompts, {
+    ...train,
     groupSize: 1,
-    maxTokens: config.max_completion_length,
-    sampling:
-      options.mode === 'greedy'
-        ? null
-        : { temperature: config.temperature, topK: config.top_k, topP: config.top_p, minP: config.min_p },
+    sampling: options.mode === 'greedy' ? null : train.sampling,
     seed: options.seed ?? 0,
     stream: STREAM.evaluate,
-    maxRows: config.max_decoding_rows,
-    stop: config.stop,
-    decode: (ids) => tokenizer.decode(ids),
-    signal,
   })
   const samples = prompts.flatMap(({ row }, index) =>
     (groups[index] ?? []).map((completion) => rewardSampleOf(workshop, row, completion)),

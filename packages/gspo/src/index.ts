@@ -10,6 +10,7 @@ export type {
   EvaluateOptions,
   Evaluation,
   ReplayedStep,
+  ReplayOptions,
   StepRecord,
   StepRewardFailure,
   StepSample,

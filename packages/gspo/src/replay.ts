@@ -7,7 +7,8 @@ import type { TrainerState } from './checkpoint/state.ts'
 import type { ResolvedConfig } from './config.ts'
 import { GspoError } from './errors.ts'
 import { learn } from './learn.ts'
-import type { Policy } from './policy-types.ts'
+import type { Policy, TokenScores } from './policy-types.ts'
+import { rollout, rolloutOptionsOf } from './rollout/rollout.ts'
 import { rewardSampleOf } from './rollout/score-rollout.ts'
 import { buildTokenBatch, splitByTokens } from './rollout/token-batch.ts'
 import { scoreSamples } from './rewards/score.ts'
@@ -25,6 +26,7 @@ export async function replaySteps(
   workshop: Workshop,
   state: TrainerState,
   steps: readonly StepTrace[],
+  resample: readonly (readonly number[])[],
   signal: AbortSignal,
 ): Promise<{ replayed: ReplayedStep[]; after: TrainerState }> {
   const { policy, config } = workshop
@@ -32,12 +34,13 @@ export async function replaySteps(
   const replayed: ReplayedStep[] = []
   let current = state
   try {
-    for (const step of steps) {
+    for (const [index, step] of steps.entries()) {
       const started = performance.now()
       policy.setAdapter(current.adapter)
-      const logps = await recomputeLogps(policy, step, config, signal)
+      const scores = await recomputeScores(policy, step, config, signal)
+      const resampled = await resampleGroups(workshop, step, resample[index] ?? [], signal)
       const scored = performance.now()
-      const expected = await expectedGroups(workshop, current, step, logps, signal)
+      const expected = await expectedGroups(workshop, current, step, { scores, resampled }, signal)
       const rewarded = performance.now()
       const learned = await learn(policy, current, step, config, signal)
       const seconds = {
@@ -59,23 +62,54 @@ export async function replaySteps(
   return { replayed, after: current }
 }
 
-/** Teacher-forced logprobs of every traced completion, in order. */
-async function recomputeLogps(
+/** What the policy before the step says of the traced tokens. */
+interface Recomputed {
+  /** One entry a completion, in order. */
+  readonly scores: readonly TokenScores[]
+  /** By group. */
+  readonly resampled: ReadonlyMap<number, readonly Int32Array[]>
+}
+
+/** Samples groups again with the draws their step had. Throws BAD_TRACE for a group that does not exist. */
+async function resampleGroups(
+  workshop: Workshop,
+  step: StepTrace,
+  indices: readonly number[],
+  signal: AbortSignal,
+): Promise<Map<number, Int32Array[]>> {
+  const prompts = indices.map((index) => {
+    const group = step.groups[index]
+    if (group === undefined)
+      throw new GspoError('BAD_TRACE', `resample asks for group ${index}, the step has ${step.groups.length}`)
+    return { position: group.dataPosition, ids: group.promptIds }
+  })
+  const groups = await rollout(workshop.policy, prompts, rolloutOptionsOf(workshop, signal))
+  return new Map(indices.map((index, place) => [index, (groups[place] ?? []).map(({ tokens }) => tokens)]))
+}
+
+/** Teacher-forced logprobs and entropies of every traced completion, in order. */
+async function recomputeScores(
   policy: Policy,
   step: StepTrace,
   config: ResolvedConfig,
   signal: AbortSignal,
-): Promise<Float32Array[]> {
+): Promise<TokenScores[]> {
   const sequences = step.groups.flatMap(({ promptIds, completions }) =>
     completions.map(({ tokens }) => ({ promptIds, tokens })),
   )
-  const all: Float32Array[] = []
+  const all: TokenScores[] = []
   for (const part of splitByTokens(sequences, config.micro_batch_tokens)) {
     signal.throwIfAborted()
     const batch = buildTokenBatch(part, policy.model.padTokenId)
-    const { logps } = await policy.logprobs(batch, { temperature: config.temperature, adapter: true })
-    for (const [row, { tokens }] of part.entries())
-      all.push(logps.slice(row * batch.completionLength, row * batch.completionLength + tokens.length))
+    const { logps, entropies } = await policy.logprobs(batch, {
+      temperature: config.temperature,
+      adapter: true,
+    })
+    for (const [row, { tokens }] of part.entries()) {
+      const start = row * batch.completionLength
+      const end = start + tokens.length
+      all.push({ logps: logps.slice(start, end), entropies: entropies.slice(start, end) })
+    }
   }
   return all
 }
@@ -84,7 +118,7 @@ async function expectedGroups(
   workshop: Workshop,
   state: TrainerState,
   step: StepTrace,
-  logps: readonly Float32Array[],
+  recomputed: Recomputed,
   signal: AbortSignal,
 ): Promise<ReplayedStep['groups']> {
   const { dataset, order, tokenizer, rewards } = workshop
@@ -104,10 +138,12 @@ async function expectedGroups(
   return step.groups.map(({ completions }, index) => ({
     expectedDataPosition: state.dataPosition + index,
     expectedPromptIds: tokenizer.encodePrompt(rows[index]?.prompt ?? ''),
+    resampled: recomputed.resampled.get(index) ?? null,
     completions: completions.map(() => {
       const place = next++
       return {
-        logps: logps[place] ?? new Float32Array(0),
+        logps: recomputed.scores[place]?.logps ?? new Float32Array(0),
+        entropies: recomputed.scores[place]?.entropies ?? new Float32Array(0),
         reward: scored.rewards[place] ?? NaN,
         components: scored.components[place] ?? [],
         rewardIsDeterministic,

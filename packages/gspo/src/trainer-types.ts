@@ -111,6 +111,13 @@ export interface Evaluation {
   readonly completionLengthMean: number
 }
 
+/** What a replay does besides the updates. */
+export interface ReplayOptions {
+  /** For each step the groups (by index) to sample again, under the policy before that step. */
+  readonly resample?: readonly (readonly number[])[]
+  readonly signal?: AbortSignal
+}
+
 /** One step computed again from its trace, beside what the trace should have held. */
 export interface ReplayedStep {
   readonly stats: StepStats
@@ -120,9 +127,13 @@ export interface ReplayedStep {
     readonly expectedDataPosition: number
     /** The data set's row at that position, tokenised. */
     readonly expectedPromptIds: Int32Array
+    /** The tokens this seed samples for the traced prompt, one array a completion; null where not asked for. */
+    readonly resampled: readonly Int32Array[] | null
     readonly completions: readonly {
       /** Recomputed under the policy before this step's updates, by one teacher-forced pass. */
       readonly logps: Float32Array
+      /** Entropy of the policy at each token, at the temperature, nats: honest samples have mean -logp near it. */
+      readonly entropies: Float32Array
       readonly reward: number
       readonly components: readonly number[]
       /** Whether every reward declares that equal samples get equal scores. */
@@ -141,7 +152,7 @@ export interface Trainer {
    */
   step(options?: { signal?: AbortSignal }): Promise<StepRecord>
   /** Computes steps again from their traces, from the current state, without sampling. Throws BAD_TRACE. */
-  replay(steps: readonly StepTrace[], options?: { signal?: AbortSignal }): Promise<ReplayedStep[]>
+  replay(steps: readonly StepTrace[], options?: ReplayOptions): Promise<ReplayedStep[]>
   /** A copy of the adapter, in the order of `info.adapterLayout`. */
   readAdapter(): Promise<Float32Array>
   /** Replaces the adapter; moments and counters stay. Throws BAD_ADAPTER on a wrong length or a non-finite number. */

@@ -19,7 +19,7 @@ import { readAdapterFolder, writeAdapterFolder } from './peft/adapter-folder.ts'
 import { loadPolicy } from './policy.ts'
 import { replaySteps } from './replay.ts'
 import { createRewards } from './rewards/create.ts'
-import { rollout } from './rollout/rollout.ts'
+import { rollout, rolloutOptionsOf } from './rollout/rollout.ts'
 import { scoreRollout } from './rollout/score-rollout.ts'
 import { describeStep } from './stats.ts'
 import { loadTokenizer } from './tokenizer/tokenizer.ts'
@@ -111,10 +111,10 @@ function localTrainer(workshop: Workshop, adapter: Float32Array): Trainer {
           return record
         }),
       ),
-    replay: (steps, { signal = NEVER } = {}) =>
+    replay: (steps, { signal = NEVER, resample = [] } = {}) =>
       queued(() =>
         cancellable(signal, async () => {
-          const { replayed, after } = await replaySteps(workshop, state, steps, signal)
+          const { replayed, after } = await replaySteps(workshop, state, steps, resample, signal)
           adopt(after)
           return replayed
         }),
@@ -163,16 +163,7 @@ async function runStep(
       throw new GspoError('BAD_STATE', `data position ${position} is outside the data set`)
     return { position, ids: tokenizer.encodePrompt(row.prompt), row }
   })
-  const groups = await rollout(policy, prompts, {
-    groupSize: config.group_size,
-    maxTokens: config.max_completion_length,
-    sampling: { temperature: config.temperature, topK: config.top_k, topP: config.top_p, minP: config.min_p },
-    seed: config.seed,
-    maxRows: config.max_decoding_rows,
-    stop: config.stop,
-    decode: (ids) => tokenizer.decode(ids),
-    signal,
-  })
+  const groups = await rollout(policy, prompts, rolloutOptionsOf(workshop, signal))
   const rolledOut = performance.now()
   const scored = await scoreRollout(workshop, prompts, groups, signal)
   const rewarded = performance.now()

@@ -205,7 +205,10 @@ describe('replay', () => {
         await worker.step()
         await validator.importState(await worker.exportState())
         const records = [await worker.step(), await worker.step()]
-        const replayed = await validator.replay(records.map(({ trace }) => trace))
+        const replayed = await validator.replay(
+          records.map(({ trace }) => trace),
+          { resample: [[1, 3], []] },
+        )
         assert.deepEqual(await validator.exportState(), await worker.exportState())
         for (const [index, { trace, stats }] of records.entries()) {
           const again = replayed[index]
@@ -221,9 +224,12 @@ describe('replay', () => {
               [expected.expectedDataPosition, expected.expectedPromptIds],
               [group.dataPosition, group.promptIds],
             )
+            const asked = index === 0 && (place === 1 || place === 3)
+            assert.deepEqual(expected.resampled, asked ? group.completions.map(({ tokens }) => tokens) : null)
             for (const [row, completion] of group.completions.entries()) {
-              const { logps, reward, rewardIsDeterministic } = expected.completions[row] ?? {}
+              const { logps, entropies, reward, rewardIsDeterministic } = expected.completions[row] ?? {}
               assert.deepEqual([reward, rewardIsDeterministic], [completion.reward, true])
+              assert.equal(entropies?.length, completion.tokens.length)
               for (const [token, logp] of completion.logps.entries())
                 assert.ok(Math.abs((logps?.[token] ?? NaN) - logp) < 1e-4)
             }

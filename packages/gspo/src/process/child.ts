@@ -51,7 +51,7 @@ async function perform(
     case 'step':
       return opened().step({ signal })
     case 'replay':
-      return opened().replay(call.argument, { signal })
+      return opened().replay(call.argument.steps, { ...call.argument, signal })
     case 'readAdapter':
       return opened().readAdapter()
     case 'writeAdapter':

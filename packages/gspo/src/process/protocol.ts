@@ -3,13 +3,23 @@ import type { GSPOConfig } from '../config.ts'
 import { GspoError } from '../errors.ts'
 import type { GspoErrorCode } from '../errors.ts'
 import type { StepTrace } from '../trace/types.ts'
-import type { EvaluateOptions, Evaluation, ReplayedStep, StepRecord, TrainerInfo } from '../trainer-types.ts'
+import type {
+  EvaluateOptions,
+  Evaluation,
+  ReplayedStep,
+  ReplayOptions,
+  StepRecord,
+  TrainerInfo,
+} from '../trainer-types.ts'
 
 /** What each call takes and gives; signals travel as `cancel` messages. */
 export interface TrainerCalls {
   open: { argument: GSPOConfig; result: TrainerInfo }
   step: { argument: null; result: StepRecord }
-  replay: { argument: readonly StepTrace[]; result: ReplayedStep[] }
+  replay: {
+    argument: { steps: readonly StepTrace[] } & Omit<ReplayOptions, 'signal'>
+    result: ReplayedStep[]
+  }
   readAdapter: { argument: null; result: Float32Array }
   writeAdapter: { argument: Float32Array; result: null }
   evaluate: { argument: Omit<EvaluateOptions, 'signal'>; result: Evaluation }

@@ -43,7 +43,7 @@ export async function spawnTrainer(config: GSPOConfig, options: SpawnOptions = {
     return {
       info,
       step: ({ signal } = {}) => engine.call('step', null, signal),
-      replay: (steps, { signal } = {}) => engine.call('replay', steps, signal),
+      replay: (steps, { signal, ...rest } = {}) => engine.call('replay', { steps, ...rest }, signal),
       readAdapter: () => engine.call('readAdapter', null),
       writeAdapter: async (values) => void (await engine.call('writeAdapter', values)),
       evaluate: ({ signal, ...rest }: EvaluateOptions) => engine.call('evaluate', rest, signal),

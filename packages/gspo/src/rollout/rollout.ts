@@ -4,6 +4,7 @@
  * token), never on which rows are decoded together.
  */
 import { setImmediate as yieldToEvents } from 'node:timers/promises'
+import type { ResolvedConfig } from '../config.ts'
 import { GspoError } from '../errors.ts'
 import type { Decoding, Policy } from '../policy-types.ts'
 import { STREAM, uniform } from '../sampling/philox.ts'
@@ -42,6 +43,29 @@ export interface RolloutOptions {
   readonly stop: readonly string[]
   readonly decode: (ids: readonly number[]) => string
   readonly signal: AbortSignal
+}
+
+/** The rollout of a training step by its configuration. */
+export function rolloutOptionsOf(
+  {
+    config,
+    tokenizer,
+  }: {
+    readonly config: ResolvedConfig
+    readonly tokenizer: { decode(ids: readonly number[]): string }
+  },
+  signal: AbortSignal,
+): RolloutOptions {
+  return {
+    groupSize: config.group_size,
+    maxTokens: config.max_completion_length,
+    sampling: { temperature: config.temperature, topK: config.top_k, topP: config.top_p, minP: config.min_p },
+    seed: config.seed,
+    maxRows: config.max_decoding_rows,
+    stop: config.stop,
+    decode: (ids) => tokenizer.decode(ids),
+    signal,
+  }
 }
 
 interface Row {

@@ -188,9 +188,9 @@ describe('memory', () => {
       shape: [elements],
       values: () => new Float32Array(elements).map((_, e) => values[e & 1023]),
     }))
+    gc()
+    const before = process.memoryUsage().external
     for (const compression of ['none', 'lz4', 'zstd'] as const) {
-      gc()
-      const before = process.memoryUsage().external
       let peak = 0
       const delta = await decodeDelta(encodeDelta({ metadata: SAMPLE_METADATA, tensors, compression }))
       for await (const tensor of delta.tensors()) {

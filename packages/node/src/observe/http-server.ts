@@ -313,11 +313,8 @@ function listen(server: Server, host: string, port: number): Promise<void> {
         resolve()
       })
     } catch (error) {
-      reject(
-        new ObserveError('BAD_LISTEN', `cannot listen on ${host}:${port}: ports go from 0 to 65535`, {
-          cause: error,
-        }),
-      )
+      const message = `the status server cannot listen on ${host}:${port}: ports go from 0 to 65535`
+      reject(new NodeError('CONFIG_INVALID', message, { cause: error }))
     }
   })
 }

@@ -64,11 +64,20 @@ export const METRICS = {
   },
   reward: gauge('gym_gspo_reward_mean', 'Mean reward of the last step.'),
   rewardStd: gauge('gym_gspo_reward_stddev', 'Standard deviation of the rewards of the last step.'),
+  rewardComponent: gauge(
+    'gym_gspo_reward_component_mean',
+    'Mean score of each configured reward function in the last step.',
+    ['reward'],
+  ),
   loss: gauge('gym_gspo_loss_mean', 'Loss of the last step.'),
   clipRatio: gauge(
     'gym_gspo_clip_ratio',
     'Share of importance ratios that were clipped in the last step, by side.',
     ['side'],
+  ),
+  importanceRatio: gauge(
+    'gym_gspo_importance_ratio',
+    'Mean importance ratio of the last step; 1 when the batch is on-policy.',
   ),
   kl: gauge('gym_gspo_kl_nats', 'KL divergence to the base model in the last step.'),
   entropy: gauge('gym_gspo_entropy_nats', 'Mean entropy of the next-token distribution in the last step.'),
@@ -82,11 +91,19 @@ export const METRICS = {
     'gym_gspo_completion_length_tokens',
     'Mean length of the completions of the last step.',
   ),
+  truncated: gauge(
+    'gym_gspo_truncated_ratio',
+    'Share of completions cut at the largest length in the last step.',
+  ),
   throughput: gauge('gym_gspo_throughput_tokens_per_second', 'Tokens sampled per second in the last step.'),
   promptTokens: counter('gym_gspo_prompt_tokens_total', 'Prompt tokens read since the daemon started.'),
   generatedTokens: counter('gym_gspo_generated_tokens_total', 'Tokens sampled since the daemon started.'),
   groups: counter('gym_gspo_groups_total', 'Groups of completions sampled since the daemon started.'),
   completions: counter('gym_gspo_completions_total', 'Completions sampled since the daemon started.'),
+  unscorable: counter(
+    'gym_gspo_unscorable_completions_total',
+    'Completions that no reward function could score.',
+  ),
   modelParameters: gauge('gym_gspo_model_parameters_count', 'Parameters of the base model.'),
 
   members: gauge('gym_ring_members_count', 'Members of the view, by state as this daemon sees them.', [

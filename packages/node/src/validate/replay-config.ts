@@ -1,0 +1,65 @@
+/** Tolerances of the replay, each with its unit and its reason; docs/VALIDATION.md has the measurements behind them. */
+
+import { z } from 'zod'
+
+/** Section `validator.replay`. */
+export const replayConfigSchema = z.strictObject({
+  // Same engine and machine: 4e-6 was the largest seen (prefill against KV cache). Half precision elsewhere reaches 0.05.
+  max_logp_difference: z
+    .number()
+    .positive()
+    .default(0.05)
+    .describe('Largest difference (nats) between a token’s traced and recomputed logprob.'),
+  mean_logp_difference: z
+    .number()
+    .positive()
+    .default(0.002)
+    .describe('Largest mean difference (nats) between traced and recomputed logprobs.'),
+  // The sum of (-logp - entropy) over sampled tokens is a martingale: six deviations are 1 in 500 million rounds.
+  max_surprise_deviations: z
+    .number()
+    .positive()
+    .default(6)
+    .describe(
+      'Deviations by which the tokens may be more or less surprising than samples of the policy are.',
+    ),
+  resample_groups: z
+    .int()
+    .min(0)
+    .default(1)
+    .describe('Groups of each step that are sampled again from the seed, picked at random; 0 samples none.'),
+  // Float32 engines that differ in the last bits flip a draw about once in 10^5 tokens, so honest shares are near 1;
+  // another model with the same draws still agreed on 78 % of short completions.
+  min_resample_match: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.9)
+    .describe('Least share of resampled completions that must come out as traced.'),
+  max_reward_difference: z
+    .number()
+    .min(0)
+    .default(1e-6)
+    .describe(
+      'Largest difference between a traced and a recomputed reward, where rewards are deterministic.',
+    ),
+  max_metadata_difference: z
+    .number()
+    .min(0)
+    .default(1e-3)
+    .describe('Largest relative difference of the claimed loss and mean reward.'),
+  require_identical: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Accept only a bit-identical adapter; use it where all nodes run the same engine on like machines.',
+    ),
+  max_adapter_error: z
+    .number()
+    .positive()
+    .default(0.02)
+    .describe('Largest |replayed - claimed| / |claimed| of the delta, where it is not bit-identical.'),
+})
+
+/** Complete tolerances. */
+export type ReplayConfig = z.infer<typeof replayConfigSchema>

@@ -1,0 +1,85 @@
+/** What a replay is given and what it answers. Types only. */
+
+import type { GSPOConfig, Trainer } from '@gym-node/gspo'
+import type { AttestationPolicy, DeltaMetadata } from '@gym-node/wire'
+import type { CheckResult } from './checks.ts'
+import type { ReplayConfig } from './replay-config.ts'
+
+/** Names of the replay's checks, in the order in which they are made. */
+export type ReplayCheckName =
+  | 'signature'
+  | 'binding'
+  | 'attestation'
+  | 'expected'
+  | 'trace_hash'
+  | 'trace_owner'
+  | 'config'
+  | 'base_state'
+  | 'optimizer_state'
+  | 'steps'
+  | 'model'
+  | 'dataset'
+  | 'trace_form'
+  | 'data_positions'
+  | 'tokens'
+  | 'sampling'
+  | 'resampling'
+  | 'rewards'
+  | 'metadata'
+  | 'adapter'
+
+/** What the verifier knows from elsewhere; whatever is left out is not checked. */
+export interface ReplayExpectations {
+  readonly job?: string
+  readonly round?: number
+  readonly workerId?: string
+  /** SHA3-256 (hex) of the adapter that the ring agreed on before the round. */
+  readonly adapterBefore?: string
+  /** The seed that this worker must use; `workerSeed(peerId)` in a ring of strangers. */
+  readonly seed?: number
+  /** The trainer's state after the worker's previous round, as replayed: its optimiser moments must go on. */
+  readonly previousState?: Uint8Array
+  readonly attestation?: AttestationPolicy
+}
+
+/** What is replayed. All three byte strings come from the worker and are trusted in nothing. */
+export interface ReplayInput {
+  /** DELTA file. */
+  readonly delta: Uint8Array
+  /** Trace file of the round. */
+  readonly trace: Uint8Array
+  /** Trainer state at the round's start. */
+  readonly base: Uint8Array
+  /** The job's training configuration with this machine's model, data set and engine. */
+  readonly config: GSPOConfig
+  readonly expected?: ReplayExpectations
+  readonly tolerance?: Partial<ReplayConfig>
+  /** Draws the groups that are sampled again; must not be known to the worker. Default: fresh randomness. */
+  readonly pick?: (below: number) => number
+  /** Makes the trainer; default `spawnTrainer`. It is closed afterwards. */
+  readonly openTrainer?: (config: GSPOConfig) => Promise<Trainer>
+  readonly signal?: AbortSignal
+}
+
+/** How close the replayed delta came. */
+export interface AdapterComparison {
+  readonly isIdentical: boolean
+  /** |replayed - claimed| / |claimed|. */
+  readonly relativeError: number
+  /** |claimed| / |replayed| along the replayed direction: 1 for an honest delta, k for one scaled by k. */
+  readonly scale: number
+  readonly worstTensor: string
+}
+
+/** The answer. */
+export interface ReplayVerdict {
+  /** No check failed, and the replay itself was made. */
+  readonly ok: boolean
+  readonly checks: readonly CheckResult<ReplayCheckName>[]
+  readonly metadata: DeltaMetadata | null
+  readonly comparison: AdapterComparison | null
+  /** Trainer state after the replayed steps; the next round's `previousState`. Null when nothing was replayed. */
+  readonly stateAfter: Uint8Array | null
+  /** Seconds of the replay itself, without loading the model. */
+  readonly seconds: number
+}

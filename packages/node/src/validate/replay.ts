@@ -1,0 +1,194 @@
+/**
+ * Replays a delta: recomputes the worker's local steps from its trace, without sampling but for a few groups, and says
+ * which claims hold. Files that already contradict each other are not replayed: that costs nothing.
+ */
+
+import { randomInt } from 'node:crypto'
+import { GspoError, resolveConfig, spawnTrainer } from '@gym-node/gspo'
+import type { ReplayedStep, ResolvedConfig, Trainer } from '@gym-node/gspo'
+import {
+  decodeDeltaBuffer,
+  encodeDeltaToBuffer,
+  sha3_256,
+  type DeltaMetadata,
+  type DeltaTensor,
+} from '@gym-node/wire'
+import { checked, isAccepted, type CheckResult } from './checks.ts'
+import { replayConfigOf } from './job-config.ts'
+import {
+  adapterCheck,
+  compareAdapters,
+  metadataCheck,
+  positionsCheck,
+  resamplingCheck,
+  rewardsCheck,
+  samplingCheck,
+  tokensCheck,
+  type StepPairs,
+} from './replay-compare.ts'
+import { replayConfigSchema, type ReplayConfig } from './replay-config.ts'
+import { openFiles, type ReadFiles } from './replay-files.ts'
+import type { AdapterComparison, ReplayCheckName, ReplayInput, ReplayVerdict } from './replay-types.ts'
+
+type Check = CheckResult<ReplayCheckName>
+
+/** What the engine's part adds. */
+interface Replayed {
+  readonly checks: Check[]
+  readonly comparison: AdapterComparison | null
+  readonly stateAfter: Uint8Array | null
+  readonly seconds: number
+}
+
+/**
+ * The verdict on a delta. Bad bytes from the worker are failed checks. It throws only for this side's own failures:
+ * a bad `config`, a model or data set that cannot be loaded, an engine that dies, the signal.
+ */
+export async function replayDelta(input: ReplayInput): Promise<ReplayVerdict> {
+  const job = resolveConfig(input.config)
+  const tolerance = replayConfigSchema.parse(input.tolerance ?? {})
+  const { checks, files, metadata } = await openFiles(input, job)
+  const nothing = { checks, metadata, comparison: null, stateAfter: null, seconds: 0 }
+  if (files === null || !isAccepted(checks)) return { ok: false, ...nothing }
+  const open = input.openTrainer ?? spawnTrainer
+  const trainer = await open(replayConfigOf(job, files.traced))
+  try {
+    const found = await replayWith(trainer, files, input, job, tolerance)
+    const all = [...checks, ...found.checks]
+    return { ok: isAccepted(all) && found.stateAfter !== null, ...found, checks: all, metadata }
+  } finally {
+    await trainer.close()
+  }
+}
+
+async function replayWith(
+  trainer: Trainer,
+  files: ReadFiles,
+  input: ReplayInput,
+  job: ResolvedConfig,
+  tolerance: ReplayConfig,
+): Promise<Replayed> {
+  const { metadata, trace } = files
+  const checks: Check[] = [
+    checked(
+      'model',
+      trainer.info.model.sha256 === metadata.base_model.sha256 &&
+        trainer.info.model.sha256 === trace.header.model.sha256
+        ? null
+        : `the delta is for model ${metadata.base_model.sha256}, the trace for ${trace.header.model.sha256}, here is ${trainer.info.model.sha256}`,
+      trainer.info.model.sha256,
+    ),
+    checked(
+      'dataset',
+      trainer.info.dataset.sha256 === trace.header.dataset.sha256
+        ? null
+        : `the trace's data set is ${trace.header.dataset.sha256}, here is ${trainer.info.dataset.sha256}`,
+      trainer.info.dataset.sha256,
+    ),
+  ]
+  const rejected = (extra: readonly Check[]): Replayed => ({
+    checks: [...checks, ...extra],
+    comparison: null,
+    stateAfter: null,
+    seconds: 0,
+  })
+  if (!isAccepted(checks)) return rejected([])
+  const started = performance.now()
+  let replayed: ReplayedStep[]
+  try {
+    await trainer.importState(input.base)
+    const resample = pickGroups(
+      trace.steps.map(({ groups }) => groups.length),
+      tolerance.resample_groups,
+      input.pick ?? pickFresh,
+    )
+    replayed = await trainer.replay(trace.steps, {
+      resample,
+      ...(input.signal === undefined ? {} : { signal: input.signal }),
+    })
+  } catch (error) {
+    if (error instanceof GspoError && (error.code === 'BAD_TRACE' || error.code === 'NON_FINITE')) {
+      return rejected([checked('trace_form', error.message, '')])
+    }
+    if (error instanceof GspoError && (error.code === 'BAD_STATE' || error.code === 'BAD_SAFETENSORS')) {
+      return rejected([checked('base_state', error.message, '')])
+    }
+    throw error
+  }
+  const stateAfter = await trainer.exportState()
+  const after = await trainer.readAdapter()
+  const seconds = (performance.now() - started) / 1000
+  const pairs: StepPairs = trace.steps.flatMap((traced, at) => {
+    const step = replayed[at]
+    return step === undefined ? [] : [{ traced, replayed: step }]
+  })
+  const difference = after.map((value, i) => value - (files.base.adapter[i] ?? 0))
+  const stored = await asStored(difference, files.tensors, trainer, metadata)
+  const comparison = compareAdapters(files.tensors, stored, trainer.info.adapterLayout)
+  checks.push(
+    checked('trace_form', null, `${trace.steps.length} well-formed steps`),
+    positionsCheck(pairs),
+    tokensCheck(pairs, tolerance),
+    samplingCheck(pairs, job, tolerance),
+    resamplingCheck(pairs, tolerance),
+    rewardsCheck(pairs, tolerance),
+    metadataCheck(metadata, pairs, tolerance),
+    adapterCheck(comparison, stateAfterFault(after, stateAfter, metadata), tolerance),
+  )
+  return { checks, comparison, stateAfter, seconds }
+}
+
+function pickFresh(below: number): number {
+  return randomInt(below)
+}
+
+/** `count` different groups of each step, drawn without the worker's knowledge. */
+function pickGroups(sizes: readonly number[], count: number, pick: (below: number) => number): number[][] {
+  return sizes.map((size) => {
+    const left = Array.from({ length: size }, (_, index) => index)
+    const chosen: number[] = []
+    while (chosen.length < count && left.length > 0) chosen.push(...left.splice(pick(left.length), 1))
+    return chosen
+  })
+}
+
+/**
+ * The replayed difference after the rounding of the delta file's dtypes, so that an honest lossy delta compares bit by
+ * bit. An f32 file rounds nothing.
+ */
+async function asStored(
+  difference: Float32Array,
+  claimed: readonly DeltaTensor[],
+  trainer: Trainer,
+  metadata: DeltaMetadata,
+): Promise<Float32Array> {
+  if (claimed.every(({ dtype }) => dtype === 'f32')) return difference
+  const dtypes = new Map(claimed.map(({ name, dtype }) => [name, dtype]))
+  const tensors = trainer.info.adapterLayout.tensors.map(({ name, shape, offset }) => {
+    const values = difference.subarray(offset, offset + shape[0] * shape[1])
+    return { name, shape, values, dtype: dtypes.get(name) ?? ('f32' as const) }
+  })
+  const unsigned = { ...metadata, binding: null, attestation: { type: 'none' as const } }
+  const bytes = await encodeDeltaToBuffer({ metadata: unsigned, tensors, compression: 'none' })
+  const stored = difference.slice()
+  const offsets = new Map(trainer.info.adapterLayout.tensors.map(({ name, offset }) => [name, offset]))
+  for await (const { name, values } of (await decodeDeltaBuffer(bytes)).tensors())
+    stored.set(values, offsets.get(name) ?? 0)
+  return stored
+}
+
+/** Whether the states after the steps are the claimed ones; meaningful when the delta itself is bit-identical. */
+function stateAfterFault(
+  after: Float32Array,
+  stateAfter: Uint8Array,
+  metadata: DeltaMetadata,
+): string | null {
+  const hex = (bytes: Uint8Array): string => Buffer.from(sha3_256(bytes)).toString('hex')
+  const adapterSha3 = hex(new Uint8Array(after.buffer, after.byteOffset, after.byteLength))
+  if (adapterSha3 !== metadata.state_after)
+    return `the delta holds, but state_after is ${metadata.state_after}, replayed ${adapterSha3}`
+  const claimed = metadata.extra?.['trainer_state_after']
+  const stateSha3 = hex(stateAfter)
+  if (claimed === undefined || claimed === stateSha3) return null
+  return `the delta holds, but the trainer's state after is claimed as ${JSON.stringify(claimed)}, replayed ${stateSha3}`
+}

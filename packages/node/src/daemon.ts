@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import type { GSPOConfig, ResolvedConfig } from '@gym-node/gspo'
-import { createRing, type Ring, type ViewStore } from '@gym-node/ring'
+import { createRing, type Ring, type RingLogger, type ViewStore } from '@gym-node/ring'
 import { sha3_256, type Identity } from '@gym-node/wire'
 import { loopShape, type NodeConfig } from './config/schema.ts'
 import { STOP_GRACE_MS } from './defaults.ts'
@@ -233,7 +233,7 @@ async function openRing(running: Running, state: JobState): Promise<Ring> {
     integrity: options.integrity,
     state,
     store: viewStore(running.paths.view),
-    logger: log,
+    logger: ringLogger(log),
   })
   ring.on('view', (view) => running.emit({ type: 'view', epoch: view.epoch, members: view.members }))
   ring.on('error', (error) => running.emit({ type: 'error', code: error.code, message: error.message }))
@@ -242,6 +242,16 @@ async function openRing(running: Running, state: JobState): Promise<Ring> {
   parent.send({ type: 'listening', peerId: ring.peerId, addresses: ring.addresses, http: running.http })
   log.info({ addresses: ring.addresses, http: running.http }, 'listening')
   return ring
+}
+
+/** The ring's log one level lower: what an operator should see of it at `info`, the daemon says itself, once. */
+function ringLogger(log: Logger): RingLogger {
+  return {
+    debug: (fields, message) => log.trace(fields, message),
+    info: (fields, message) => log.debug(fields, message),
+    warn: (fields, message) => log.warn(fields, message),
+    error: (fields, message) => log.error(fields, message),
+  }
 }
 
 /** Sends an event everywhere: status, history and live stream, parent, log. */

@@ -102,6 +102,7 @@ function rewardFrom(text: string): Record<string, unknown> {
 async function makeOutFolder(out: string | undefined): Promise<string> {
   if (out === undefined) return mkdtemp(join(tmpdir(), 'gym-ring-'))
   const folder = resolve(out)
+  if (existsSync(join(folder, 'node-0'))) throw new NodeError('OUTPUT_EXISTS', `${folder} holds another run`)
   try {
     await mkdir(folder, { recursive: true })
   } catch (error) {

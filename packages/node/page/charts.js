@@ -10,6 +10,7 @@ const BUCKET_PX = 4
 /** Buckets asked for at least and at most. */
 const POINTS = { min: 60, max: 600 }
 
+/** What each card shows. The value beside the title is the mean of the newest bucket, or of the one pointed at. */
 const CHARTS = [
   { id: 'reward', axis: 'step', series: [line('reward_mean', 'mean', '--good')], format: number },
   { id: 'loss', axis: 'step', series: [line('loss', 'loss', '--busy')], format: number },
@@ -23,6 +24,7 @@ const CHARTS = [
     id: 'tokens',
     axis: 'step',
     series: [line('tokens_per_second', 'tokens/s', '--good')],
+    unit: 'tokens/s ',
     format: (v) => (v === null ? '–' : number(Math.round(v))),
   },
   { id: 'reduce', axis: 'round', series: [line('all_reduce_seconds', 'time', '--busy')], format: seconds },
@@ -238,19 +240,11 @@ class Chart {
     })
     const where = document.createElement('span')
     where.textContent =
-      at < 0 ? '' : isPast ? `at ${this.axis} ${number(this.#rows[0][at])}` : unitOf(this.#spec)
+      at < 0
+        ? ''
+        : `${this.#spec.unit ?? ''}${isPast ? 'at' : 'to'} ${this.axis} ${number(this.#rows[0][at])}`
     this.#readout.replaceChildren(...texts, where)
   }
-}
-
-function unitOf(spec) {
-  return {
-    reward: 'mean of the last step',
-    loss: 'last step',
-    clip: 'last step',
-    tokens: 'tokens/s',
-    reduce: 'last round',
-  }[spec.id]
 }
 
 function options(spec, sync, box, onZoom, onCursor) {
@@ -274,7 +268,7 @@ function options(spec, sync, box, onZoom, onCursor) {
   return {
     width: Math.max(50, box.clientWidth),
     height: Math.max(50, box.clientHeight),
-    padding: [8, 8, 0, 0],
+    padding: [8, 16, 0, 0],
     legend: { show: false },
     scales: { x: { time: false } },
     axes: [

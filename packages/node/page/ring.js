@@ -3,7 +3,7 @@
 import { number, peer, state as stateName } from './format.js'
 
 const SVG = 'http://www.w3.org/2000/svg'
-const CENTRE = { x: 210, y: 200 }
+const CENTRE = { x: 235, y: 200 }
 
 const STATE_WORDS = { self: 'this node', alive: 'alive', suspect: 'silent', lost: 'lost' }
 
@@ -20,7 +20,7 @@ export class RingView {
   #label = part('text', { class: 'centre-label', x: CENTRE.x, y: CENTRE.y + 30 })
   #state = part('text', { class: 'centre-state', x: CENTRE.x, y: CENTRE.y - 40 })
   #drawn = new Map()
-  #shape = ''
+  #shape = null
 
   constructor() {
     this.#svg.append(this.#orbit, this.#flow, this.#state, this.#number, this.#label, this.#members)

@@ -17,6 +17,8 @@ import {
   DEFAULT_PROMPTS_PER_STEP,
   DEFAULT_REWARD_BATCH_SIZE,
   DEFAULT_REWARD_TIMEOUT_MS,
+  DEFAULT_ROLLOUT_CONCURRENCY,
+  DEFAULT_ROLLOUT_TIMEOUT_MS,
   DEFAULT_THREADS,
 } from './defaults.ts'
 import { GspoError } from './errors.ts'
@@ -76,6 +78,27 @@ export const rewardConfigSchema = z.union([moduleReward, namedReward])
 export type RewardConfig = z.infer<typeof rewardConfigSchema>
 
 const LORA_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
+
+/** A server that samples, and how its adapter is renewed before every step. */
+const rolloutServerSchema = z.strictObject({
+  url: z.url({ protocol: /^https?$/ }).describe('Base address, such as http://127.0.0.1:8000/v1'),
+  api_key: z.string().min(1).optional().describe('Sent as a bearer token'),
+  adapter_name: z.string().min(1).default('gym').describe('Name under which the server serves the adapter'),
+  adapter_dir: z
+    .string()
+    .min(1)
+    .describe('Folder that this process writes and the server reads the adapter from'),
+  load_path: z
+    .string()
+    .default('load_lora_adapter')
+    .describe('Path that loads an adapter; one with a leading slash starts at the host (SGLang)'),
+  unload_path: z.string().default('unload_lora_adapter').describe('Path that unloads it'),
+  concurrency: positiveInteger.default(DEFAULT_ROLLOUT_CONCURRENCY).describe('Requests at once'),
+  timeout_ms: positiveInteger
+    .default(DEFAULT_ROLLOUT_TIMEOUT_MS)
+    .describe('Deadline of one request, milliseconds'),
+  retries: count.default(DEFAULT_HTTP_RETRIES).describe('Tries after the first one'),
+})
 
 /** The trainer's configuration; paths are relative to the working directory. */
 export const gspoConfigSchema = z.strictObject({
@@ -146,6 +169,9 @@ export const gspoConfigSchema = z.strictObject({
     .describe('Leave out tokens below this share of the likeliest one; 0 switches the filter off'),
   stop: z.array(z.string().min(1)).default([]).describe('A completion ends after any of these texts'),
   max_decoding_rows: positiveInteger.default(DEFAULT_MAX_DECODING_ROWS).describe('Sequences decoded at once'),
+  rollout_server: rolloutServerSchema
+    .optional()
+    .describe('OpenAI-compatible server (vLLM, SGLang) that samples instead of this engine'),
 
   // --- loss
   beta: z
@@ -160,12 +186,20 @@ export const gspoConfigSchema = z.strictObject({
     .nonnegative()
     .default(DEFAULT_EPSILON_HIGH)
     .describe('Clip range above a ratio of 1'),
+  delta: z
+    .number()
+    .positive()
+    .nullable()
+    .default(null)
+    .describe('Largest ratio before clipping (two-sided clipping); null has no limit'),
+  sapo_temperature_pos: z.number().positive().default(1).describe('Slope of sapo for positive advantages'),
+  sapo_temperature_neg: z.number().positive().default(1.05).describe('Slope of sapo for other advantages'),
   importance_sampling_level: z
     .enum(['sequence', 'token', 'sequence_token'])
     .default('sequence')
     .describe('sequence is GSPO, token is GRPO, sequence_token is GSPO-token'),
   loss_type: z
-    .enum(['grpo', 'bnpo', 'dapo', 'dr_grpo', 'luspo'])
+    .enum(['grpo', 'bnpo', 'dapo', 'dr_grpo', 'luspo', 'cispo', 'sapo'])
     .default('grpo')
     .describe('How token losses are averaged; grpo is the GSPO paper'),
   scale_rewards: z

@@ -75,3 +75,9 @@ export const MAX_TRACE_STEPS = 100_000
 
 /** How long the output of a dead child is waited for, milliseconds: it is already in the pipe. */
 export const CHILD_DRAIN_MS = 1000
+
+/** Requests that a rollout server gets at once: enough to fill its batch. */
+export const DEFAULT_ROLLOUT_CONCURRENCY = 16
+
+/** Deadline of one completion request, milliseconds: a long answer of a large model. */
+export const DEFAULT_ROLLOUT_TIMEOUT_MS = 300_000

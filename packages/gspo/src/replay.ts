@@ -4,15 +4,14 @@
  * caller judges.
  */
 import type { TrainerState } from './checkpoint/state.ts'
-import type { ResolvedConfig } from './config.ts'
 import { GspoError } from './errors.ts'
 import { learn } from './learn.ts'
-import type { Policy, TokenScores } from './policy-types.ts'
+import type { TokenScores } from './policy-types.ts'
 import { rollout, rolloutOptionsOf } from './rollout/rollout.ts'
 import { rewardSampleOf } from './rollout/score-rollout.ts'
-import { buildTokenBatch, splitByTokens } from './rollout/token-batch.ts'
 import { scoreSamples } from './rewards/score.ts'
 import { describeStep } from './stats.ts'
+import { scoreSequences } from './teacher-forcing.ts'
 import { checkTrace } from './trace/check.ts'
 import type { StepTrace } from './trace/types.ts'
 import type { ReplayedStep } from './trainer-types.ts'
@@ -37,7 +36,10 @@ export async function replaySteps(
     for (const [index, step] of steps.entries()) {
       const started = performance.now()
       policy.setAdapter(current.adapter)
-      const scores = await recomputeScores(policy, step, config, signal)
+      const sequences = step.groups.flatMap(({ promptIds, completions }) =>
+        completions.map(({ tokens }) => ({ promptIds, tokens })),
+      )
+      const scores = await scoreSequences(policy, sequences, { adapter: true, config }, signal)
       const resampled = await resampleGroups(workshop, step, resample[index] ?? [], signal)
       const scored = performance.now()
       const expected = await expectedGroups(workshop, current, step, { scores, resampled }, signal)
@@ -85,33 +87,6 @@ async function resampleGroups(
   })
   const groups = await rollout(workshop.policy, prompts, rolloutOptionsOf(workshop, signal))
   return new Map(indices.map((index, place) => [index, (groups[place] ?? []).map(({ tokens }) => tokens)]))
-}
-
-/** Teacher-forced logprobs and entropies of every traced completion, in order. */
-async function recomputeScores(
-  policy: Policy,
-  step: StepTrace,
-  config: ResolvedConfig,
-  signal: AbortSignal,
-): Promise<TokenScores[]> {
-  const sequences = step.groups.flatMap(({ promptIds, completions }) =>
-    completions.map(({ tokens }) => ({ promptIds, tokens })),
-  )
-  const all: TokenScores[] = []
-  for (const part of splitByTokens(sequences, config.micro_batch_tokens)) {
-    signal.throwIfAborted()
-    const batch = buildTokenBatch(part, policy.model.padTokenId)
-    const { logps, entropies } = await policy.logprobs(batch, {
-      temperature: config.temperature,
-      adapter: true,
-    })
-    for (const [row, { tokens }] of part.entries()) {
-      const start = row * batch.completionLength
-      const end = start + tokens.length
-      all.push({ logps: logps.slice(start, end), entropies: entropies.slice(start, end) })
-    }
-  }
-  return all
 }
 
 async function expectedGroups(

@@ -16,12 +16,16 @@ import type { LoraConfig } from './lora.ts'
 import { createMutex } from './mutex.ts'
 import { adamwInit } from './optim/adamw.ts'
 import { readAdapterFolder, writeAdapterFolder } from './peft/adapter-folder.ts'
+import type { AdapterDescription } from './peft/adapter-folder.ts'
 import { loadPolicy } from './policy.ts'
 import { replaySteps } from './replay.ts'
 import { createRewards } from './rewards/create.ts'
 import { rollout, rolloutOptionsOf } from './rollout/rollout.ts'
+import type { Completion, RolloutPrompt } from './rollout/rollout.ts'
+import { pushAdapter, serverRollout } from './rollout/server-rollout.ts'
 import { scoreRollout } from './rollout/score-rollout.ts'
 import { describeStep } from './stats.ts'
+import { scoreSequences } from './teacher-forcing.ts'
 import { loadTokenizer } from './tokenizer/tokenizer.ts'
 import type { StepRecord, Trainer, TrainerInfo } from './trainer-types.ts'
 import { engineVersions } from './versions.ts'
@@ -79,7 +83,7 @@ function loraConfigOf(config: ResolvedConfig): LoraConfig {
 }
 
 function localTrainer(workshop: Workshop, adapter: Float32Array): Trainer {
-  const { config, policy } = workshop
+  const { policy } = workshop
   const layout = policy.adapterLayout
   const mutex = createMutex()
   let closed = false
@@ -132,13 +136,7 @@ function localTrainer(workshop: Workshop, adapter: Float32Array): Trainer {
     exportState: () => queued(() => Promise.resolve(encodeState(state))),
     importState: (bytes) => queued(async () => adopt(decodeState(bytes, layout))),
     exportAdapter: (dir) =>
-      queued(() =>
-        writeAdapterFolder(dir, state.adapter, {
-          layout,
-          lora: loraConfigOf(config),
-          baseModel: config.model,
-        }),
-      ),
+      queued(() => writeAdapterFolder(dir, state.adapter, adapterDescription(workshop))),
     close: () =>
       mutex.run(async () => {
         if (closed) return
@@ -163,7 +161,7 @@ async function runStep(
       throw new GspoError('BAD_STATE', `data position ${position} is outside the data set`)
     return { position, ids: tokenizer.encodePrompt(row.prompt), row }
   })
-  const groups = await rollout(policy, prompts, rolloutOptionsOf(workshop, signal))
+  const groups = await sampleGroups(workshop, state, prompts, signal)
   const rolledOut = performance.now()
   const scored = await scoreRollout(workshop, prompts, groups, signal)
   const rewarded = performance.now()
@@ -179,6 +177,34 @@ async function runStep(
     record: { stats, trace, rewardFailures: scored.failures, samples: scored.samples },
     after: learned.state,
   }
+}
+
+/** The step's completions, by this engine or by the configured server. */
+async function sampleGroups(
+  workshop: Workshop,
+  state: TrainerState,
+  prompts: readonly RolloutPrompt[],
+  signal: AbortSignal,
+): Promise<Completion[][]> {
+  const { config, policy } = workshop
+  const server = config.rollout_server
+  if (server === undefined) return rollout(policy, prompts, rolloutOptionsOf(workshop, signal))
+  await writeAdapterFolder(server.adapter_dir, state.adapter, adapterDescription(workshop))
+  await pushAdapter(server, signal)
+  const groups = await serverRollout(server, prompts, config, policy.model, signal)
+  const sequences = groups.flatMap((group, index) => {
+    const promptIds = prompts[index]?.ids ?? new Int32Array(0)
+    return group.map(({ tokens }) => ({ promptIds, tokens }))
+  })
+  const scores = await scoreSequences(policy, sequences, { adapter: true, config }, signal)
+  let next = 0
+  return groups.map((group) =>
+    group.map((completion) => ({ ...completion, logps: scores[next++]?.logps ?? new Float32Array(0) })),
+  )
+}
+
+function adapterDescription({ config, policy }: Workshop): AdapterDescription {
+  return { layout: policy.adapterLayout, lora: loraConfigOf(config), baseModel: config.model }
 }
 
 /** Turns the rejection of a cancelled call into GspoError CANCELLED. */

@@ -18,8 +18,18 @@ export interface PostOptions {
 /** A status that another try will not mend. */
 class FinalStatus extends Error {}
 
-/** POSTs `body` and returns the parsed answer. Rejects with the last failure, or the signal's reason when cancelled. */
+/** POSTs `body` as JSON and returns the parsed answer. Rejects as postText, and when the answer is not JSON. */
 export async function postJson(url: string, body: unknown, options: PostOptions): Promise<unknown> {
+  const text = await postText(url, body, options)
+  try {
+    return JSON.parse(text) as unknown
+  } catch (cause) {
+    throw new Error(`${url}: the answer is not JSON: ${text.slice(0, 200)}`, { cause })
+  }
+}
+
+/** POSTs `body` as JSON and returns the answer's text. Rejects with the last failure, or the signal's reason when cancelled. */
+export async function postText(url: string, body: unknown, options: PostOptions): Promise<string> {
   const payload = JSON.stringify(body)
   for (let attempt = 0; ; attempt++) {
     options.signal?.throwIfAborted()
@@ -42,7 +52,7 @@ export async function postJson(url: string, body: unknown, options: PostOptions)
   }
 }
 
-async function postOnce(url: string, payload: string, options: PostOptions): Promise<unknown> {
+async function postOnce(url: string, payload: string, options: PostOptions): Promise<string> {
   const deadline = AbortSignal.timeout(options.timeoutMs)
   const signal = options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal])
   try {
@@ -54,7 +64,7 @@ async function postOnce(url: string, payload: string, options: PostOptions): Pro
       signal,
     })
     const text = await readLimited(response)
-    if (response.ok) return JSON.parse(text) as unknown
+    if (response.ok) return text
     const message = `answered ${response.status}: ${text.slice(0, 200)}`
     if (response.status === 429 || response.status >= 500) throw new Error(message)
     throw new FinalStatus(message)

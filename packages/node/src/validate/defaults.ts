@@ -8,3 +8,27 @@ export const MAX_REPLAY_DECODING_ROWS = 1_024
 
 /** Completions judged one by one in a verdict's detail before it only counts; a verdict is read by people. */
 export const MAX_PLACES_NAMED = 3
+
+/** Largest published verdict, bytes: 40 checks with their details and an ML-DSA-87 signature take under 20 KiB. */
+export const MAX_VERDICT_BYTES = 262_144
+
+/** Most round records in one answer: far more than any worker keeps traces for. */
+export const MAX_RECORDS_ANSWERED = 1_024
+
+/** Largest list of records or verdicts that a validator reads, bytes. */
+export const MAX_LIST_BYTES = 16 * 1024 * 1024
+
+/** Largest request of the audit protocol, bytes: a line of JSON. */
+export const MAX_AUDIT_REQUEST_BYTES = 256
+
+/** Requests that a worker serves at once: audits must not take the network from training. */
+export const MAX_AUDIT_REQUESTS_AT_ONCE = 4
+
+/** Deadline of serving one request, ms: a 256 MB trace at 1 MB/s. */
+export const AUDIT_SERVE_TIMEOUT_MS = 300_000
+
+/** Verdicts that a node keeps, the newest ones: enough for the rounds whose traces still exist. */
+export const MAX_VERDICTS_KEPT = 1_000
+
+/** Records of rounds that a member keeps beyond its traces': validators need the round before, too. */
+export const EXTRA_RECORDS_KEPT = 2

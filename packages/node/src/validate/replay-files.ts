@@ -8,7 +8,7 @@ import type { DecodedTrace, ResolvedConfig } from '@gym-node/gspo'
 import { decodeDeltaBuffer, sha3_256, verifyAttestation, verifyDelta, WireError } from '@gym-node/wire'
 import type { DeltaMetadata, DeltaTensor, DeltaVerdict } from '@gym-node/wire'
 import { byName } from '../delta-tools/adapter.ts'
-import { checked, unchecked, type CheckResult } from './checks.ts'
+import { checked, short, unchecked, type CheckResult } from './checks.ts'
 import { configDifferences } from './job-config.ts'
 import type { ReplayCheckName, ReplayExpectations, ReplayInput } from './replay-types.ts'
 
@@ -159,24 +159,31 @@ function baseCheck(files: ReadFiles, base: Uint8Array, expected: ReplayExpectati
   )
 }
 
-function optimizerCheck({ base }: ReadFiles, previous: Uint8Array | undefined): Check {
-  if (previous === undefined)
-    return unchecked('optimizer_state', "the worker's previous round was not replayed here")
-  const before = readBaseState(previous)
-  for (const [name, seen, wanted] of [
-    ['first', base.firstMoment, before.firstMoment],
-    ['second', base.secondMoment, before.secondMoment],
-  ] as const) {
-    const at = wanted.findIndex((value, i) => value !== seen[i])
-    if (at >= 0 || seen.length !== wanted.length) {
-      return checked(
-        'optimizer_state',
-        `${name} moment ${at} is ${seen[at]}, after the previous round it was ${wanted[at]}`,
-        '',
-      )
-    }
+/** |seen - wanted| / |wanted|; infinite for other lengths. */
+function relativeError(seen: Float32Array, wanted: Float32Array): number {
+  if (seen.length !== wanted.length) return Infinity
+  let [error, squares] = [0, 0]
+  for (const [i, value] of wanted.entries()) {
+    error += ((seen[i] ?? 0) - value) ** 2
+    squares += value * value
   }
-  return checked('optimizer_state', null, 'the moments go on from the previous round')
+  return error === 0 ? 0 : Math.sqrt(error / Math.max(squares, Number.MIN_VALUE))
+}
+
+/** The moments are those after the previous round: exactly, or as nearly as its own replay had to be. */
+function optimizerCheck({ base }: ReadFiles, previous: Uint8Array | undefined, allowed: number): Check {
+  if (previous === undefined) {
+    return unchecked('optimizer_state', "the worker's previous round was not replayed here")
+  }
+  const before = readBaseState(previous)
+  const errors = {
+    first: relativeError(base.firstMoment, before.firstMoment),
+    second: relativeError(base.secondMoment, before.secondMoment),
+  }
+  const worst = Math.max(errors.first, errors.second)
+  const seen = `the moments differ from those after the previous round by ${short(errors.first)} and ${short(errors.second)} of their size`
+  const fault = worst > allowed || Number.isNaN(worst) ? `${seen}, allowed ${allowed}` : null
+  return checked('optimizer_state', fault, worst === 0 ? 'the moments go on from the previous round' : seen)
 }
 
 function stepsCheck({ metadata, trace, base }: ReadFiles): Check {
@@ -196,7 +203,11 @@ function stepsCheck({ metadata, trace, base }: ReadFiles): Check {
 }
 
 /** Reads the files and makes every check that they allow. */
-export async function openFiles(input: ReplayInput, job: ResolvedConfig): Promise<OpenedFiles> {
+export async function openFiles(
+  input: ReplayInput,
+  job: ResolvedConfig,
+  momentTolerance: number,
+): Promise<OpenedFiles> {
   const { expected = {} } = input
   const verdict = await verifyDelta([input.delta])
   const checks = signatureChecks(verdict, expected)
@@ -229,7 +240,7 @@ export async function openFiles(input: ReplayInput, job: ResolvedConfig): Promis
   const files = { metadata, tensors: tensors.sort(byName), trace, traced, base: base.value }
   checks.push(
     baseCheck(files, input.base, expected),
-    optimizerCheck(files, expected.previousState),
+    optimizerCheck(files, expected.previousState, momentTolerance),
     stepsCheck(files),
   )
   return { checks, files, metadata }

@@ -47,7 +47,11 @@ interface Replayed {
 export async function replayDelta(input: ReplayInput): Promise<ReplayVerdict> {
   const job = resolveConfig(input.config)
   const tolerance = replayConfigSchema.parse(input.tolerance ?? {})
-  const { checks, files, metadata } = await openFiles(input, job)
+  const { checks, files, metadata } = await openFiles(
+    input,
+    job,
+    tolerance.require_identical ? 0 : tolerance.max_adapter_error,
+  )
   const nothing = { checks, metadata, comparison: null, stateAfter: null, seconds: 0 }
   if (files === null || !isAccepted(checks)) return { ok: false, ...nothing }
   const open = input.openTrainer ?? spawnTrainer

@@ -1,0 +1,232 @@
+/** A validator beside workers: it draws from the result, fetches, replays, publishes; workers take the verdicts. */
+
+import assert from 'node:assert/strict'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { resolveConfig, type Trainer } from '@gym-node/gspo'
+import type { Identity } from '@gym-node/wire'
+import { adapterSha3 } from '../src/delta-tools/adapter.ts'
+import {
+  AUDIT_PROTOCOL,
+  decodeVerdicts,
+  encodeRequest,
+  type Exchange,
+} from '../src/validate/audit-protocol.ts'
+import { serveAudits } from '../src/validate/audit-service.ts'
+import { readBaseState } from '../src/validate/replay-files.ts'
+import { readRoundRecords, writeRoundRecord, type RoundRecord } from '../src/validate/round-records.ts'
+import { Validator, type ValidatorParts } from '../src/validate/validator.ts'
+import { validatorConfigSchema } from '../src/validate/validator-config.ts'
+import { VerdictBook } from '../src/validate/verdict-book.ts'
+import { openVerdict, type AuditVerdict } from '../src/validate/verdict-message.ts'
+import { workerSeed } from '../src/validate/worker-seed.ts'
+import { temporaryFolder } from './delta-tools-fixtures.ts'
+import { filesOf, jobConfig, TrainerPool, workerOf, workRound, type Round } from './validate-fixtures.ts'
+import { MemoryNetwork } from './validate-network.ts'
+
+const pool = new TrainerPool()
+const workers = [workerOf(1), workerOf(2), workerOf(3)]
+const validatorIdentity = workerOf(9)
+const rounds = new Map<string, Round>()
+let trainer: Trainer
+let record: RoundRecord
+
+before(async () => {
+  for (const identity of workers) {
+    const config = jobConfig({ seed: workerSeed(identity.peerId) })
+    trainer = await pool.take(config)
+    rounds.set(identity.peerId, await workRound(trainer, { identity, round: 1, config, steps: 2 }))
+  }
+  const [first] = rounds.values()
+  assert.ok(first !== undefined)
+  record = {
+    round: 1,
+    epoch: 1,
+    contributors: workers.map(({ peerId }) => peerId),
+    result_sha3_256: 'ab'.repeat(32),
+    adapter_before: adapterSha3(readBaseState(first.base).adapter),
+    adapter_after: 'cd'.repeat(32),
+  }
+})
+after(() => pool.close())
+
+interface Setting {
+  readonly network: MemoryNetwork
+  readonly books: Map<string, VerdictBook>
+  readonly heard: AuditVerdict[]
+}
+
+/** Workers that serve round 1; `forge` changes what one of them hands out. */
+async function startWorkers(
+  t: { after(fn: () => void): void },
+  forge: (round: Round) => Round = (round) => round,
+  without: readonly string[] = [],
+): Promise<Setting> {
+  const folder = await temporaryFolder(t)
+  const setting: Setting = { network: new MemoryNetwork(), books: new Map(), heard: [] }
+  for (const identity of workers) {
+    const [deltas, traces] = [
+      join(folder, identity.peerId, 'deltas'),
+      join(folder, identity.peerId, 'traces'),
+    ]
+    await mkdir(deltas, { recursive: true })
+    await mkdir(traces, { recursive: true })
+    const round = rounds.get(identity.peerId)
+    assert.ok(round !== undefined)
+    const files = await filesOf(identity === workers[1] ? forge(round) : round)
+    await writeFile(join(deltas, 'round-1.delta'), files.delta)
+    if (!without.includes(identity.peerId)) await writeFile(join(traces, 'round-1.trace'), files.trace)
+    await writeFile(join(traces, 'round-1.state'), files.base)
+    await writeRoundRecord(traces, record, 5)
+    const book = new VerdictBook('arith', [validatorIdentity.peerId])
+    setting.books.set(identity.peerId, book)
+    const parts = {
+      deltas,
+      traces,
+      book,
+      validators: [validatorIdentity.peerId],
+      onVerdict: (verdict: AuditVerdict) => setting.heard.push(verdict),
+    }
+    t.after(serveAudits({ ...parts, exchange: setting.network.join(identity.peerId) }))
+  }
+  return setting
+}
+
+function validatorOf(
+  exchange: Exchange,
+  identity: Identity,
+  change: Partial<ValidatorParts> = {},
+): Validator {
+  const config = validatorConfigSchema.parse({ sample_rate: 1 })
+  return new Validator({
+    exchange,
+    identity,
+    job: 'arith',
+    train: jobConfig(),
+    hasWorkerSeeds: true,
+    config,
+    attestation: { required: false, trustedKeyNames: [], roots: [], pcrs: [], now: new Date(0) },
+    software: 'test',
+    onVerdict: () => undefined,
+    onTrouble: (what, error) => assert.fail(`${what}: ${String(error)}`),
+    openTrainer: pool.lend,
+    ...change,
+  })
+}
+
+const never = new AbortController().signal
+
+describe('a validator', () => {
+  it('accepts honest workers, and every worker takes the signed verdicts', async (t) => {
+    const { network, books, heard } = await startWorkers(t)
+    const validator = validatorOf(network.join(validatorIdentity.peerId), validatorIdentity)
+    const verdicts = await validator.auditNewRounds(never)
+    assert.deepEqual(
+      verdicts.map(({ worker_id, result }) => [worker_id, result]),
+      workers.map(({ peerId }) => [peerId, 'accepted']),
+    )
+    assert.equal(heard.length, 9, 'three verdicts, three workers')
+    for (const book of books.values()) assert.deepEqual(book.all().map(openVerdict), verdicts)
+    const failed = verdicts.flatMap(({ quality }) => quality).filter(({ ok }) => ok === false)
+    assert.deepEqual(failed, [], 'honest deltas pass the quality check')
+    assert.deepEqual(await validator.auditNewRounds(never), [], 'a round is audited once')
+    const stranger = network.join('someone')
+    const options = { maxResponseBytes: 1e6, timeoutMs: 1000 }
+    const answer = await stranger.request(
+      workers[0]?.peerId ?? '',
+      AUDIT_PROTOCOL,
+      encodeRequest({ want: 'verdicts' }),
+      options,
+    )
+    assert.equal(decodeVerdicts(answer).length, 3, 'verdicts are for everybody')
+  })
+
+  it('rejects the one that scaled its delta, and says so', async (t) => {
+    const forge = (round: Round): Round => ({
+      ...round,
+      difference: round.difference.map((value) => 3 * value),
+    })
+    const { network } = await startWorkers(t, forge)
+    const verdicts = await validatorOf(
+      network.join(validatorIdentity.peerId),
+      validatorIdentity,
+    ).auditNewRounds(never)
+    assert.deepEqual(
+      verdicts.map(({ result }) => result),
+      ['accepted', 'rejected', 'accepted'],
+    )
+    const adapter = verdicts[1]?.checks.find(({ name }) => name === 'adapter')
+    assert.match(adapter?.detail ?? '', /3 times the replayed delta/)
+    assert.equal(
+      verdicts[1]?.quality.find(({ name }) => name === 'norm')?.ok,
+      false,
+      'its norm stands out as well',
+    )
+  })
+
+  it('reports a worker that does not hand out its trace as unavailable, not as a cheat', async (t) => {
+    const { network } = await startWorkers(t, undefined, [workers[2]?.peerId ?? ''])
+    const verdicts = await validatorOf(
+      network.join(validatorIdentity.peerId),
+      validatorIdentity,
+    ).auditNewRounds(never)
+    assert.deepEqual(
+      verdicts.map(({ result }) => result),
+      ['accepted', 'accepted', 'unavailable'],
+    )
+    assert.match(verdicts[2]?.checks[0]?.detail ?? '', /trace: the trace of round 1 is not kept here/)
+  })
+
+  it('looks only at what the draw picks', async (t) => {
+    const { network } = await startWorkers(t)
+    const config = validatorConfigSchema.parse({ sample_rate: 0 })
+    const validator = validatorOf(network.join(validatorIdentity.peerId), validatorIdentity, { config })
+    assert.deepEqual(await validator.auditNewRounds(never), [])
+  })
+
+  it('compares with the held-out set when it has one', async (t) => {
+    const { network } = await startWorkers(t)
+    const heldOut = join(resolveConfig(jobConfig()).model, 'test.jsonl')
+    const config = validatorConfigSchema.parse({
+      sample_rate: 1,
+      held_out: heldOut,
+      quality: { evaluation_limit: 24 },
+    })
+    const verdicts = await validatorOf(network.join(validatorIdentity.peerId), validatorIdentity, {
+      config,
+    }).auditNewRounds(never)
+    for (const { quality } of verdicts) {
+      assert.match(
+        quality.find(({ name }) => name === 'held_out_reward')?.detail ?? '',
+        /reward 0?\.?\d.* 24 samples$/,
+      )
+    }
+  })
+})
+
+describe('a worker', () => {
+  it('gives traces to listed validators only', async (t) => {
+    const { network } = await startWorkers(t)
+    const stranger = network.join('someone')
+    const options = { maxResponseBytes: 1e8, timeoutMs: 1000 }
+    const asked = stranger.request(
+      workers[0]?.peerId ?? '',
+      AUDIT_PROTOCOL,
+      encodeRequest({ want: 'trace', round: 1 }),
+      options,
+    )
+    await assert.rejects(asked, /someone is not on this node's list of validators/)
+  })
+
+  it('keeps records of the last rounds only', async (t) => {
+    const folder = await temporaryFolder(t)
+    for (let round = 1; round <= 6; round += 1) await writeRoundRecord(folder, { ...record, round }, 3)
+    await writeFile(join(folder, 'round-99.record.json'), '{damaged')
+    assert.deepEqual(
+      (await readRoundRecords(folder)).map(({ round }) => round),
+      [4, 5, 6],
+    )
+    assert.equal((await readdir(folder)).length, 4)
+  })
+})

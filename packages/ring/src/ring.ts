@@ -1,19 +1,15 @@
 /** A ring node: libp2p, the view machine, links, rounds and state sync put together. The decisions are made elsewhere. */
 import { randomUUID } from 'node:crypto'
-import { peerIdFromString } from '@libp2p/peer-id'
-import type { Connection, Libp2p, Stream } from '@libp2p/interface'
+import type { Libp2p } from '@libp2p/interface'
 import * as defaults from './defaults.ts'
 import { RingError, toRingError } from './errors.ts'
-import { answerLink, initiateLink, type HandshakeOptions, type Preface } from './link/handshake.ts'
+import { LinkService } from './link/link-service.ts'
 import { ViewLinks } from './link/view-links.ts'
-import type { SealedLink } from './link/sealed-link.ts'
 import { buildNode, startNode } from './net/libp2p-node.ts'
 import { PeerMesh } from './net/peer-mesh.ts'
-import { StreamCarrier } from './net/stream-carrier.ts'
 import { RoundRunner } from './round/runner.ts'
 import { RingEmitter } from './ring-emitter.ts'
 import { StateFetcher } from './sync/fetch.ts'
-import { serveState } from './sync/serve.ts'
 import type { Ring, RingEvents, RingOptions, RingStatus, RoundResult, View } from './types.ts'
 import { ViewDriver } from './view/driver.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
@@ -39,8 +35,9 @@ class RingNode implements Ring {
   readonly #mesh: PeerMesh
   readonly #runner: RoundRunner
   readonly #fetcher: StateFetcher
+  readonly #linkService: LinkService
   readonly #rejected: Record<string, number> = {}
-  readonly #counts = { committed: 0, abandoned: 0, views: 0, fetched: 0, served: 0, direct: 0, stream: 0 }
+  readonly #counts = { committed: 0, abandoned: 0, views: 0, fetched: 0 }
   #driver: ViewDriver | null = null
   #links: ViewLinks | null = null
   #view: View | null = null
@@ -59,8 +56,19 @@ class RingNode implements Ring {
       onComputed: (epoch, round, hash) => this.#post({ on: 'computed', epoch, round, hash }),
       onFailed: (epoch, round, error) => this.#onRoundFailed(epoch, round, error),
     })
-    const dialState = (peer: string, signal: AbortSignal): Promise<SealedLink> =>
-      this.#dialLink(peer, this.#preface('state'), defaults.STATE_PROTOCOL, signal)
+    this.#linkService = new LinkService({
+      node,
+      identity: options.identity,
+      limits: this.#limits,
+      peerTimeoutMs: options.peerTimeoutMs,
+      state: options.state,
+      isAllowed: (peer) => this.#isAllowed(peer),
+      view: () => this.#view,
+      links: () => this.#links,
+      nextChange: (signal) => this.#nextChange(signal),
+      onRejected: (error) => this.#count(error),
+    })
+    const dialState = this.#linkService.dialState.bind(this.#linkService)
     this.#fetcher = new StateFetcher(dialState, this.#limits, this.#limits.stallMs)
     this.#mesh = new PeerMesh({
       node,
@@ -115,9 +123,9 @@ class RingNode implements Ring {
         roundsAbandoned: this.#counts.abandoned,
         viewChanges: this.#counts.views,
         statesFetched: this.#counts.fetched,
-        statesServed: this.#counts.served,
-        linksDirect: this.#counts.direct,
-        linksStream: this.#counts.stream,
+        statesServed: this.#linkService.statesServed,
+        linksDirect: this.#linkService.opened.direct,
+        linksStream: this.#linkService.opened.stream,
         rejected: { ...this.#rejected },
       },
     }
@@ -162,9 +170,7 @@ class RingNode implements Ring {
       o.logger.warn({ quorum: 'any' }, 'quorum any: two halves of this ring may both go on and diverge')
     }
     await startNode(this.#node, o.listen)
-    const streams = { runOnLimitedConnection: true, maxInboundStreams: 2 * this.#limits.pendingLinksPerPeer }
-    await this.#node.handle(defaults.LINK_PROTOCOL, (s, c) => this.#onInboundLink(s, c), streams)
-    await this.#node.handle(defaults.STATE_PROTOCOL, (s, c) => this.#onInboundState(s, c), streams)
+    await this.#linkService.start()
     await this.#mesh.start()
     this.#stage = 'started'
     this.#timer = setInterval(() => this.#tick(), o.peerTimeoutMs / defaults.TICKS_PER_TIMEOUT)
@@ -295,10 +301,7 @@ class RingNode implements Ring {
     this.#view = view
     this.#counts.views += 1
     if (view.members.length > 1) {
-      const preface: Preface = { purpose: 'round', ringId: view.ringId, epoch: view.epoch }
-      this.#links = new ViewLinks(view, this.peerId, (peer, _view, signal) =>
-        this.#dialLink(peer, preface, defaults.LINK_PROTOCOL, signal),
-      )
+      this.#links = new ViewLinks(view, this.peerId, this.#linkService.dialRound.bind(this.#linkService))
       // Opened ahead of the round, to have the handshake behind us; a failure shows again when the round asks.
       this.#links.to().catch(() => undefined)
     }
@@ -338,85 +341,6 @@ class RingNode implements Ring {
     this.#links?.close(error)
     this.#stage = 'stopping'
     void this.stop()
-  }
-
-  // --- links ---
-
-  async #dialLink(
-    peer: string,
-    preface: Preface,
-    protocol: string,
-    signal: AbortSignal,
-  ): Promise<SealedLink> {
-    try {
-      const stream = await this.#node.dialProtocol(peerIdFromString(peer), protocol, {
-        runOnLimitedConnection: true,
-        signal: AbortSignal.any([signal, AbortSignal.timeout(defaults.DIAL_TIMEOUT_MS)]),
-      })
-      this.#counts.stream += 1
-      return await initiateLink(this.#handshake(stream, peer, protocol), preface)
-    } catch (thrown) {
-      throw toRingError(thrown, 'PEER_LOST', 'link did not open', peer)
-    }
-  }
-
-  #onInboundLink(stream: Stream, connection: Connection): void {
-    const peer = connection.remotePeer.toString()
-    const admit = (preface: Preface): Promise<void> => this.#admit(peer, preface, 'round')
-    answerLink(this.#handshake(stream, peer, defaults.LINK_PROTOCOL), admit).then(
-      ({ link, preface }) => {
-        if (this.#links?.view.epoch === preface.epoch) this.#links.accept(link)
-        else link.abort(new RingError('VIEW_CHANGED', `epoch ${preface.epoch} is over`, { peer }))
-      },
-      (thrown: unknown) => this.#count(toRingError(thrown, 'BAD_HANDSHAKE', 'inbound link', peer)),
-    )
-  }
-
-  #onInboundState(stream: Stream, connection: Connection): void {
-    const peer = connection.remotePeer.toString()
-    const admit = (preface: Preface): Promise<void> => this.#admit(peer, preface, 'state')
-    answerLink(this.#handshake(stream, peer, defaults.STATE_PROTOCOL), admit)
-      .then(async ({ link }) => {
-        const bytes = await serveState(link, this.#o.state, this.#limits)
-        if (bytes > 0) this.#counts.served += 1
-      })
-      .catch((thrown: unknown) =>
-        this.#count(toRingError(thrown, 'BAD_HANDSHAKE', 'inbound state request', peer)),
-      )
-  }
-
-  #handshake(stream: Stream, peer: string, protocol: string): HandshakeOptions {
-    return {
-      carrier: new StreamCarrier(stream),
-      identity: this.#o.identity,
-      peer,
-      protocol,
-      limits: this.#limits,
-      timeoutMs: defaults.DIAL_TIMEOUT_MS,
-    }
-  }
-
-  /** Lets a link in when it is for this very view; a peer that learned of the view first waits here a little. */
-  async #admit(peer: string, preface: Preface, purpose: Preface['purpose']): Promise<void> {
-    const signal = AbortSignal.timeout(this.#o.peerTimeoutMs)
-    while (!signal.aborted && (this.#view?.epoch ?? 0) < preface.epoch) {
-      await this.#nextChange(signal).catch(() => undefined) // the deadline is checked by the loop
-    }
-    const view = this.#view
-    const isCurrent =
-      view?.ringId === preface.ringId && view.epoch === preface.epoch && preface.purpose === purpose
-    const fits = purpose === 'round' ? this.#links?.predecessor === peer : view?.members.includes(peer)
-    if (isCurrent && fits === true) return
-    throw new RingError(
-      'VIEW_CHANGED',
-      `no ${purpose} link of epoch ${preface.epoch} is due from this peer`,
-      { peer },
-    )
-  }
-
-  #preface(purpose: Preface['purpose']): Preface {
-    if (this.#view === null) throw new RingError('VIEW_CHANGED', 'not in a view')
-    return { purpose, ringId: this.#view.ringId, epoch: this.#view.epoch }
   }
 
   // --- state sync ---

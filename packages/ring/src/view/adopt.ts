@@ -25,13 +25,16 @@ export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): voi
   out.push({ do: 'persist', durable: s.durable, withResult: false })
   out.push({ do: 'view', value, participant: isParticipant(s) })
   commitStart(s, out)
-  openTurn(s)
+  openTurn(s, out)
 }
 
 /** Forgets a view that lost against another ring of the same job; this node then joins the other as a newcomer. */
 export function dissolveView(s: MachineState, reason: string, out: Effect[]): void {
   stopRound(s, 'VIEW_CHANGED', reason, out)
   s.durable = { version: 1, view: null, promised: null, accepted: null, prepared: null }
+  // Under its old name it could be told of the view it has left, and vote there again without remembering how.
+  s.dissolved += 1
+  s.boot = `${s.options.boot}.${s.dissolved}`
   s.frozen = false
   s.abandoned = false
   s.proposal = null

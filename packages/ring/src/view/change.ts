@@ -81,7 +81,7 @@ function proposerRank(s: MachineState): number | null {
 function joiners(s: MachineState): Member[] {
   const view = s.durable.view
   const found: Member[] = []
-  if (!isParticipant(s) && !s.leaving) found.push({ peer: s.options.self, boot: s.options.boot })
+  if (!isParticipant(s) && !s.leaving) found.push({ peer: s.options.self, boot: s.boot })
   for (const [peer, record] of s.peers) {
     const status = record.status
     if (!record.connected || status === null || status.leaving || !isAlive(s, peer)) continue

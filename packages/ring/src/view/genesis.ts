@@ -29,7 +29,8 @@ export function considerGenesis(s: MachineState, out: Effect[]): void {
     s.candidatesSince = s.now
   }
   if (members.length < s.options.minMembers || members[0]?.peer !== s.options.self) return
-  if (s.now - s.candidatesSince < s.options.genesisSettleMs || knowsARing(s) || isLocked(s, null)) return
+  if (s.now - s.candidatesSince < s.options.genesisSettleMs || knowsARing(s) || isLocked(s, s.options.self))
+    return
   const value: ViewValue = {
     ringId: nameRing(s, members),
     epoch: 1,
@@ -52,8 +53,8 @@ export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: 
     value.members.some((member) => member.peer === peer && (boot === null || member.boot === boot))
   const yields = s.genesis !== null && compareText(from, s.options.self) < 0
   const free = s.durable.view === null && !s.leaving && !knowsARing(s)
-  const fits = value.epoch === 1 && named(s.options.self, s.options.boot) && named(from, null)
-  if (!free || !fits || (isLocked(s, value.ringId) && !yields)) {
+  const fits = value.epoch === 1 && named(s.options.self, s.boot) && named(from, null)
+  if (!free || !fits || (isLocked(s, from) && !yields)) {
     out.push({ do: 'send', to: from, message: { t: 'genesis-nack', ringId: value.ringId } })
     return
   }
@@ -104,7 +105,7 @@ function decideGenesis(s: MachineState, out: Effect[]): void {
 }
 
 function candidates(s: MachineState): Member[] {
-  const members: Member[] = [{ peer: s.options.self, boot: s.options.boot }]
+  const members: Member[] = [{ peer: s.options.self, boot: s.boot }]
   for (const [peer, record] of s.peers) {
     if (!record.connected || record.status === null || !isAlive(s, peer)) continue
     if (record.status.ringId === null && !record.status.leaving)
@@ -125,8 +126,9 @@ function knowsARing(s: MachineState): boolean {
   )
 }
 
-function isLocked(s: MachineState, except: string | null): boolean {
-  return s.genesisLock !== null && s.now < s.genesisLock.until && s.genesisLock.ringId !== except
+/** Locked by somebody else: a proposer that asks again has given its earlier genesis up. */
+function isLocked(s: MachineState, except: string): boolean {
+  return s.genesisLock !== null && s.now < s.genesisLock.until && s.genesisLock.proposer !== except
 }
 
 function nameRing(s: MachineState, members: readonly Member[]): string {

@@ -46,7 +46,7 @@ export class ViewMachine {
       case 'contribute':
         s.contribution = event.contribution
         commitStart(s, out)
-        openTurn(s)
+        openTurn(s, out)
         break
       case 'withdraw':
         onWithdraw(s, out)
@@ -67,19 +67,23 @@ export class ViewMachine {
     advanceTurn(s, out)
     considerChange(s, out)
     considerGenesis(s, out)
-    openTurn(s)
+    openTurn(s, out)
     flushStatus(s, out)
     return out
   }
 }
 
-/** Whether a leaving node need not wait: it is out of the view, or nobody who stays could agree on one without it. */
+/**
+ * Whether a leaving node need not wait: nobody who stays is left to agree on a view without it, or they have one and at
+ * least one of them has this node's state, so that it is not lost with it.
+ */
 export function mayGo(s: MachineState): boolean {
-  const view = s.durable.view
-  if (view === null || !isParticipant(s)) return true
-  return !view.members.some(
-    (m) => m.peer !== s.options.self && isAlive(s, m.peer) && statusOf(s, m.peer)?.leaving !== true,
-  )
+  const staying = (s.durable.view?.members ?? [])
+    .filter((m) => m.peer !== s.options.self && isAlive(s, m.peer))
+    .map((m) => statusOf(s, m.peer))
+    .filter((status) => status?.leaving !== true)
+  if (staying.length === 0) return true
+  return !isParticipant(s) && staying.some((status) => status !== null && status.state.round >= s.state.round)
 }
 
 function onMessage(s: MachineState, from: string, message: ViewMessage, out: Effect[]): void {
@@ -153,7 +157,7 @@ function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMess
 /** A decided view of this node's ring, or one that names this process while it is in none. */
 function onDecided(s: MachineState, value: ViewValue, out: Effect[]): void {
   const view = s.durable.view
-  const names = value.members.some((m) => m.peer === s.options.self && m.boot === s.options.boot)
+  const names = value.members.some((m) => m.peer === s.options.self && m.boot === s.boot)
   if (view === null ? names && !s.leaving : value.ringId === view.ringId && value.epoch > view.epoch) {
     adoptView(s, value, out)
   }

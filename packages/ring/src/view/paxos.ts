@@ -86,6 +86,7 @@ export function onAccept(s: MachineState, from: string, m: Of<'accept'>, out: Ef
     out.push({ do: 'send', to: from, message: { t: 'nack', ringId: m.ringId, epoch: m.epoch, promised } })
     return
   }
+  if (s.proposal !== null && compareBallots(s.proposal.ballot, m.ballot) < 0) s.proposal = null
   accept(s, m.ballot, m.value, out)
   const message: ViewMessage = { t: 'accepted', ringId: m.ringId, epoch: m.epoch, ballot: m.ballot }
   out.push({ do: 'send', to: from, message })
@@ -120,7 +121,7 @@ function promise(s: MachineState, epoch: number, ringId: string, ballot: Ballot,
   s.frozen = true
   s.turn = null
   s.dirty = true
-  s.highestBallot = Math.max(s.highestBallot, ballot.n)
+  raiseBallot(s, ballot)
   s.durable = { ...s.durable, promised: ballot }
   out.push({ do: 'persist', durable: s.durable, withResult: false })
   const { accepted, prepared } = s.durable
@@ -138,12 +139,20 @@ function promise(s: MachineState, epoch: number, ringId: string, ballot: Ballot,
   }
 }
 
+/** A promise never goes down: that is what makes a vote final. */
+function raiseBallot(s: MachineState, ballot: Ballot): void {
+  if (s.durable.promised !== null && compareBallots(ballot, s.durable.promised) < 0) {
+    throw new Error(`promised ballot would go down from ${s.durable.promised.n} to ${ballot.n}`)
+  }
+  s.highestBallot = Math.max(s.highestBallot, ballot.n)
+}
+
 function accept(s: MachineState, ballot: Ballot, value: ViewValue, out: Effect[]): void {
   stopRound(s, 'VIEW_CHANGED', `epoch ${value.epoch} is being agreed`, out)
   s.frozen = true
   s.turn = null
   s.dirty = true
-  s.highestBallot = Math.max(s.highestBallot, ballot.n)
+  raiseBallot(s, ballot)
   s.durable = { ...s.durable, promised: ballot, accepted: { ballot, value } }
   out.push({ do: 'persist', durable: s.durable, withResult: false })
 }

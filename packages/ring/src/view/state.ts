@@ -106,6 +106,9 @@ export interface Genesis {
 /** Everything the machine remembers. */
 export interface MachineState {
   readonly options: MachineOptions
+  /** this process's name in views; changes when it dissolves one, so that it can never be in that view again */
+  boot: string
+  dissolved: number
   now: number
   seq: number
   readonly peers: Map<string, PeerRecord>
@@ -164,6 +167,8 @@ export function createMachineState(
   const { durable, held } = kept
   return {
     options,
+    boot: options.boot,
+    dissolved: 0,
     now,
     seq: 0,
     peers: new Map(),
@@ -235,12 +240,12 @@ export function statusOf(s: MachineState, peer: string): StatusMessage | null {
 
 /** The process start id that this peer now runs under, null when not known. */
 export function bootOf(s: MachineState, peer: string): string | null {
-  return peer === s.options.self ? s.options.boot : (statusOf(s, peer)?.boot ?? null)
+  return peer === s.options.self ? s.boot : (statusOf(s, peer)?.boot ?? null)
 }
 
 /** Whether this process (not an earlier one of the same peer id) is in the agreed view. */
 export function isParticipant(s: MachineState): boolean {
-  return s.durable.view?.members.some((m) => m.peer === s.options.self && m.boot === s.options.boot) ?? false
+  return s.durable.view?.members.some((m) => m.peer === s.options.self && m.boot === s.boot) ?? false
 }
 
 /** Whether peers named `peer` may vote on the next view. */
@@ -266,7 +271,7 @@ export function unfitMembers(s: MachineState): Set<string> {
   const unfit = new Set<string>()
   for (const member of s.durable.view?.members ?? []) {
     if (member.peer === s.options.self) {
-      if (member.boot !== s.options.boot || s.leaving) unfit.add(member.peer)
+      if (member.boot !== s.boot || s.leaving) unfit.add(member.peer)
       continue
     }
     const status = statusOf(s, member.peer)

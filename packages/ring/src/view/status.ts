@@ -12,7 +12,7 @@ export function buildStatus(s: MachineState): StatusMessage {
   return {
     t: 'status',
     seq: s.seq,
-    boot: s.options.boot,
+    boot: s.boot,
     ringId: view?.ringId ?? null,
     epoch: view?.epoch ?? 0,
     viewId: view === null ? null : viewId(view),

@@ -8,10 +8,15 @@ import type { Mark, Member, Turn } from './messages.ts'
 import { plurality } from './questions.ts'
 
 /** Starts this epoch's turn from the pending contribution, when there is one and the epoch still takes turns. */
-export function openTurn(s: MachineState): void {
+export function openTurn(s: MachineState, out: Effect[]): void {
   const view = s.durable.view
   const c = s.contribution
   if (view === null || c === null || s.frozen || s.abandoned || s.turn !== null || !isParticipant(s)) return
+  if (c.round <= view.start.round) {
+    const reason = `epoch ${view.epoch} starts after round ${view.start.round}, this contribution is for ${c.round}`
+    rejectContribution(s, 'ROUND_SUPERSEDED', reason, out)
+    return
+  }
   s.turn = { epoch: view.epoch, ...c, done: null, prepared: false }
   s.stalledSince = null
   s.dirty = true

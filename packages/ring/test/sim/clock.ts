@@ -29,8 +29,8 @@ export class VirtualClock {
     let i = heap.push(timer) - 1
     while (i > 0) {
       const parent = (i - 1) >> 1
-      if (before(heap[parent] as Timer, timer)) break
-      heap[i] = heap[parent] as Timer
+      if (before(heap[parent], timer)) break
+      heap[i] = heap[parent]
       i = parent
     }
     heap[i] = timer
@@ -44,9 +44,9 @@ export class VirtualClock {
     for (;;) {
       let child = 2 * i + 1
       if (child >= heap.length) break
-      if (child + 1 < heap.length && before(heap[child + 1] as Timer, heap[child] as Timer)) child += 1
-      if (before(last, heap[child] as Timer)) break
-      heap[i] = heap[child] as Timer
+      if (child + 1 < heap.length && before(heap[child + 1], heap[child])) child += 1
+      if (before(last, heap[child])) break
+      heap[i] = heap[child]
       i = child
     }
     heap[i] = last

@@ -95,7 +95,7 @@ export class SimNode {
       case 'persist':
         // A crash may hit just before or just after the write.
         if (this.world.crashesAtPersist(this)) return
-        if (effect.withResult) this.storedResult = this.machine?.state.held ?? null
+        if (effect.withResult) this.storedResult = effect.durable.prepared
         if (effect.withResult && this.world.crashesAtPersist(this)) return
         this.durable = effect.durable
         this.world.crashesAtPersist(this)
@@ -195,7 +195,7 @@ export class SimNode {
     const target = ringTarget(s)
     if (target?.hash == null || target.sources.length === 0) return
     const source = this.world.nodes.get(
-      target.sources[this.world.random.below(target.sources.length)] as string,
+      target.sources[this.world.random.below(target.sources.length)],
     )
     const { boot } = this
     const wanted = target.hash

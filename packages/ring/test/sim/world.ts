@@ -38,7 +38,7 @@ export class Oracle {
   #note(node: string, round: number, hash: string): void {
     let results = this.rounds.get(round)
     if (results === undefined) this.rounds.set(round, (results = new Map()))
-    const holders = results.get(hash) ?? new Set()
+    const holders = results.get(hash) ?? new Set<string>()
     holders.add(node)
     results.set(hash, holders)
     if (results.size > 1) {
@@ -220,5 +220,5 @@ function pair(a: string, b: string): string {
 }
 
 function neighbour(members: readonly string[], id: string): string {
-  return members[(members.indexOf(id) + 1) % members.length] as string
+  return members[(members.indexOf(id) + 1) % members.length]
 }

@@ -3,6 +3,7 @@ export { gspoConfigSchema, resolveConfig, rewardConfigSchema } from './config.ts
 export type { GSPOConfig, ResolvedConfig, RewardConfig } from './config.ts'
 export { GspoError } from './errors.ts'
 export type { GspoErrorCode } from './errors.ts'
+export { GSPOTrainer } from './gspo-trainer.ts'
 export { createTrainer } from './trainer.ts'
 export { spawnTrainer } from './process/spawn.ts'
 export type { SpawnOptions } from './process/spawn.ts'

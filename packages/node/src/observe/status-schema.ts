@@ -1,0 +1,141 @@
+/** The published shape of `/status.json`: a zod schema held equal to `DaemonStatus` by the compiler. */
+import { z } from 'zod'
+import type { DaemonStatus } from '../status.ts'
+
+const whole = z.int().min(0)
+const hex64 = z.string().regex(/^[0-9a-f]{64}$/)
+const peerId = z.string().min(1).describe('libp2p peer id')
+const rfc3339 = z.iso.datetime({ offset: true })
+
+const stepStats = z
+  .object({
+    step: whole.describe('1 for the first'),
+    loss: z.number(),
+    rewardMean: z.number(),
+    rewardStd: z.number(),
+    clipRatioLow: z.number(),
+    clipRatioHigh: z.number(),
+    kl: z.number().describe('nats'),
+    entropy: z.number().describe('nats'),
+    gradNorm: z.number(),
+    learningRate: z.number(),
+    ratioMean: z.number(),
+    completionLengthMean: z.number().describe('tokens'),
+    completionLengthMin: z.number().describe('tokens'),
+    completionLengthMax: z.number().describe('tokens'),
+    truncatedFraction: z.number(),
+    zeroVarianceFraction: z.number(),
+    unscorable: whole,
+    groups: whole,
+    completions: whole,
+    promptTokens: whole,
+    generatedTokens: whole,
+    tokensPerSecond: z.number(),
+    rewardMeans: z.array(z.object({ name: z.string(), mean: z.number() }).readonly()).readonly(),
+    seconds: z
+      .object({
+        rollout: z.number(),
+        reward: z.number(),
+        forwardBackward: z.number(),
+        optimizer: z.number(),
+        total: z.number(),
+      })
+      .readonly(),
+  })
+  .readonly()
+  .describe('Statistics of a local training step; durations in seconds')
+
+const roundStatus = z
+  .object({
+    round: whole,
+    epoch: whole,
+    duration_ms: z.number().min(0),
+    bytes_sent: whole,
+    bytes_received: whole,
+    contributors: z.array(peerId).readonly(),
+    attempts: whole,
+    result_sha3_256: hex64.describe('of the mean vector that the ring agreed on'),
+    adapter_sha3_256: hex64.describe('of the adapter after the outer update'),
+  })
+  .readonly()
+  .describe('A committed all-reduce round; bytes are those of this node')
+
+const member = z
+  .object({
+    peer_id: peerId,
+    state: z.enum(['self', 'alive', 'suspect', 'lost']),
+    round: whole.nullable().describe('last committed round it told us; null before its first word'),
+  })
+  .readonly()
+
+/** Accepts exactly the documents that the daemon may send; unknown keys are allowed, so that it may grow. */
+export const statusSchema = z
+  .object({
+    schema: z.literal(1),
+    version: z.string(),
+    pid: whole,
+    peer_id: peerId,
+    role: z.string(),
+    job: z.string(),
+    started_at: rfc3339,
+    state: z.enum([
+      'starting',
+      'waiting_for_peers',
+      'syncing',
+      'training',
+      'reducing',
+      'paused',
+      'stopping',
+      'failed',
+    ]),
+    state_reason: z.string().describe('one sentence: why it is in this state, and what it waits for'),
+    engine: z.string().nullable(),
+    model: z
+      .object({ path: z.string(), architecture: z.string(), parameters: whole, sha256: hex64 })
+      .readonly()
+      .nullable(),
+    dataset_size: whole.nullable(),
+    step: whole,
+    round: whole,
+    ring: z
+      .object({
+        ring_id: z.string().nullable(),
+        epoch: whole.nullable(),
+        quorum: z.string(),
+        members: z.array(member).readonly(),
+        addresses: z.array(z.string()).readonly().describe('multiaddrs'),
+        view_changes: whole,
+        bytes_sent: whole,
+        bytes_received: whole,
+        frames_rejected: whole,
+      })
+      .readonly(),
+    last_step: stepStats.nullable(),
+    last_round: roundStatus.nullable(),
+    last_error: z.object({ time: rfc3339, code: z.string(), message: z.string() }).readonly().nullable(),
+  })
+  .readonly()
+
+/** True when A and B are each assignable to the other. */
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false
+
+/** Fails to compile when the schema and the type of the daemon part ways. */
+export const STATUS_SCHEMA_IS_THE_TYPE: Same<z.infer<typeof statusSchema>, DaemonStatus> = true
+
+/** The JSON schema (draft 2020-12) that is published as `docs/status.schema.json`. */
+export function statusJsonSchema(): object {
+  const { $schema, ...body } = z.toJSONSchema(statusSchema, { io: 'input', override: tidy })
+  return {
+    $schema,
+    title: 'gym-node status',
+    description: 'The document at /status.json of a gym-node daemon.',
+    ...body,
+  }
+}
+
+/** Leaves out what zod adds and no reader needs: bounds of safe integers, marks of readonly, a pattern beside a format. */
+function tidy({ jsonSchema }: { jsonSchema: Record<string, unknown> }): void {
+  if (jsonSchema['maximum'] === Number.MAX_SAFE_INTEGER) delete jsonSchema['maximum']
+  if (jsonSchema['format'] !== undefined) delete jsonSchema['pattern']
+  delete jsonSchema['readOnly']
+}

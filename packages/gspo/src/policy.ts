@@ -175,6 +175,7 @@ class GraphPolicy implements Policy {
     const sessions = [...this.sessions.values()]
     this.sessions.clear()
     for (const session of sessions) await (await session).close()
+    await this.runner.close()
   }
 
   private session(key: string, graph: () => Graph, weights: 'share' | 'repack'): Promise<Session> {

@@ -33,4 +33,6 @@ export interface Session {
 export interface Engine {
   readonly name: string
   compile(graph: Graph, options: CompileOptions): Promise<Session>
+  /** Frees what the engine holds besides its sessions, which are closed by whoever opened them. */
+  close(): Promise<void>
 }

@@ -11,6 +11,9 @@ export function createOnnxCpuEngine(options: { threads: number }): Engine {
   return {
     name: 'onnx-cpu',
     compile: async (graph, compileOptions) => compile(graph, compileOptions, options.threads),
+    close: async () => {
+      // Nothing is held besides the sessions.
+    },
   }
 }
 

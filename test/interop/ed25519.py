@@ -51,8 +51,8 @@ def verify(public_key, message, signature):
         return False
     a, r = _decompress(public_key), _decompress(signature[:32])
     s = int.from_bytes(signature[32:], "little")
-    if a is None or r is None or s >= L:
-        return False
+    if a is None or r is None or s >= L or _multiply(8, a)[0] == 0:
+        return False  # the last: a key of small order, eight times which is the neutral point
     k = int.from_bytes(hashlib.sha512(signature[:32] + public_key + message).digest(), "little") % L
     left, right = _multiply(s, BASE), _add(r, _multiply(k, a))
     return (left[0] * right[2] - right[0] * left[2]) % P == 0 and (left[1] * right[2] - right[1] * left[2]) % P == 0

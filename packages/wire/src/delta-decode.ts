@@ -54,6 +54,8 @@ export interface DecodedDelta {
   tensors(): AsyncGenerator<DeltaTensor>
   /** Reads what is left, to the last byte. Throws like `tensors`; `BAD_DELTA` if bytes follow the end. */
   finish(): Promise<DeltaTail>
+  /** Gives up: tells the source that no more will be read. Needed only by who does not read to the end. */
+  close(): Promise<void>
 }
 
 /** Reads header and metadata of `source`. Throws `WireError` of the kinds that `WireErrorCode` lists for DELTA. */
@@ -123,6 +125,7 @@ class DeltaReader {
       tensorCount: this.#tensorCount,
       tensors: () => this.#readTensors(header),
       finish: () => this.#finish(header),
+      close: () => this.#close(),
     }
   }
 
@@ -157,6 +160,12 @@ class DeltaReader {
         fileBytes,
       }
     })
+  }
+
+  async #close(): Promise<void> {
+    if (this.#stage === 'ended' || this.#stage === 'failed') return
+    this.#stage = 'failed'
+    await this.#reader.close()
   }
 
   async #readTensor({ compression }: DeltaHeader): Promise<DeltaTensor> {

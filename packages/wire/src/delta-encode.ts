@@ -14,13 +14,13 @@ import type { DeltaMetadata } from './delta-metadata.ts'
 import { checkDeltaMetadata } from './delta-metadata.ts'
 import { attestationDigest, signDelta } from './delta-signatures.ts'
 import { WireError } from './errors.ts'
-import { sha3_256Stream } from './hash.ts'
+import { sha3_256, sha3_256Stream } from './hash.ts'
 import type { Identity } from './identity.ts'
 import { encodeKeyBinding } from './key-binding.ts'
 import { packTensor } from './tensor-codec.ts'
 import { elementCount } from './tensor-layout.ts'
 
-/** A tensor to write. `values` as a function is called once a pass (twice in all) and must answer the same each time. */
+/** A tensor to write. `values` as a function is called once a pass (two, three with `attest`), with one answer. */
 export interface DeltaTensorSource {
   readonly name: string
   readonly dtype: DeltaDtype
@@ -86,19 +86,14 @@ export async function encodeDeltaToBuffer(input: DeltaInput): Promise<Uint8Array
   const tensors = prepareTensors(input.tensors)
   const chunks: Uint8Array[] = []
   for await (const chunk of tensorChunks(tensors, input.compression)) chunks.push(chunk)
-  const metadata = await prepareMetadata(input, () => chunks)
-  const body = concatBytes(metadata, ...chunks)
+  const body = [await prepareMetadata(input, () => chunks), ...chunks]
   const header = encodeDeltaHeader({
     compression: input.compression,
     isSigned: input.signers !== undefined,
-    checksum: sha3_256Stream().update(body).digest(),
+    checksum: sha3_256(...body),
   })
-  if (input.signers === undefined) return concatBytes(header, body)
-  return concatBytes(
-    header,
-    body,
-    signDelta(input.signers, sha3_256Stream().update(header).update(body).digest()),
-  )
+  if (input.signers === undefined) return concatBytes(header, ...body)
+  return concatBytes(header, ...body, signDelta(input.signers, sha3_256(header, ...body)))
 }
 
 /** u32 length and canonical JSON, with the binding and the attestation filled in. */
@@ -126,7 +121,12 @@ function withBinding({ metadata, signers }: DeltaInput): DeltaMetadata {
 function encodeMetadata(metadata: DeltaMetadata): Uint8Array {
   const text = canonicalJson(metadata as unknown as JsonValue) // refuses what is not JSON
   checkDeltaMetadata(JSON.parse(text) as JsonValue)
-  return utf8(text)
+  const bytes = utf8(text)
+  const { maxMetadataBytes } = DEFAULT_DELTA_LIMITS
+  if (bytes.length > maxMetadataBytes) {
+    throw new WireError('BAD_METADATA', `metadata is ${bytes.length} bytes, readers take ${maxMetadataBytes}`)
+  }
+  return bytes
 }
 
 function prepareTensors(sources: Iterable<DeltaTensorSource>): PreparedTensor[] {

@@ -16,7 +16,7 @@ export interface IdentitySeeds {
 
 /** A node that can sign. Private keys stay inside closures of native key objects; never log an identity. */
 export interface Identity extends PublicIdentity {
-  /** The Ed25519 seed, for libp2p's private key. */
+  /** The Ed25519 seed, for libp2p's private key. Not enumerable: loggers and spreads leave it out. */
   readonly ed25519Seed: Uint8Array
   readonly binding: KeyBinding
   /** 64 bytes, deterministic (RFC 8032). The caller puts a label of its own before what it signs. */
@@ -44,11 +44,10 @@ export function createIdentity(seeds: IdentitySeeds): Identity {
   const mlDsa87PublicKey = exportPublicKey('ml-dsa-87', mlDsa87Key)
   const signEd25519 = (message: Uint8Array): Uint8Array => sign(null, message, ed25519Key)
   const signMlDsa87 = (message: Uint8Array): Uint8Array => sign(null, message, mlDsa87Key)
-  return {
+  const identity = {
     peerId: peerIdFromEd25519(ed25519PublicKey),
     ed25519PublicKey,
     mlDsa87PublicKey,
-    ed25519Seed: Uint8Array.from(seeds.ed25519),
     binding: {
       ed25519PublicKey,
       mlDsa87PublicKey,
@@ -58,4 +57,7 @@ export function createIdentity(seeds: IdentitySeeds): Identity {
     signEd25519,
     signMlDsa87,
   }
+  // Not enumerable, so that an identity that slips into a log or a spread does not take its secret along.
+  const ed25519Seed = { value: Uint8Array.from(seeds.ed25519), enumerable: false }
+  return Object.defineProperties(identity, { ed25519Seed }) as typeof identity & { ed25519Seed: Uint8Array }
 }

@@ -158,6 +158,8 @@ describe('encodeDelta', () => {
   })
 
   it('refuses metadata that a reader would refuse, and a signer who is not the worker', async () => {
+    const large = { ...SAMPLE_METADATA, extra: { text: 'x'.repeat(1 << 20) } }
+    await assert.rejects(encodeDeltaToBuffer({ ...SAMPLE, metadata: large }), { code: 'BAD_METADATA' })
     const metadata = { ...SAMPLE_METADATA, loss: NaN }
     await assert.rejects(encodeDeltaToBuffer({ ...SAMPLE, metadata }), { code: 'BAD_JSON' })
     await assert.rejects(encodeDeltaToBuffer({ ...SAMPLE, signers: testIdentity(2) }), {
@@ -209,6 +211,24 @@ describe('decodeDelta', () => {
     await assert.rejects(collect(delta.tensors()), { code: 'BAD_STATE' })
     const tail = await delta.finish()
     assert.equal(tail.signatures.length, 0)
+    await assert.rejects(delta.finish(), { code: 'BAD_STATE' })
+  })
+
+  it('closes its source when the caller gives up', async () => {
+    const file = await encodeDeltaToBuffer(SAMPLE)
+    let isClosed = false
+    const source = async function* (): AsyncGenerator<Uint8Array> {
+      try {
+        for (const chunk of inChunks(file, 50)) yield chunk
+      } finally {
+        isClosed = true
+      }
+    }
+    const delta = await decodeDelta(source())
+    await delta.tensors().next()
+    await delta.close()
+    assert.ok(isClosed)
+    await delta.close()
     await assert.rejects(delta.finish(), { code: 'BAD_STATE' })
   })
 

@@ -1,6 +1,7 @@
 /** Identities, peer ids and key bindings: fixed forms, and that no key can be claimed without its holder. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { inspect } from 'node:util'
 import { ml_dsa87 } from '@noble/post-quantum/ml-dsa.js'
 import {
   KEY_BINDING_BYTES,
@@ -33,6 +34,13 @@ describe('createIdentity', () => {
     const identity = createIdentity(seeds)
     seeds.ed25519.fill(0)
     assert.equal(hex(identity.ed25519Seed), before)
+  })
+
+  it('does not show its seed to a logger or a spread', () => {
+    const identity = testIdentity(1)
+    assert.equal(identity.ed25519Seed.length, 32)
+    assert.ok(!('ed25519Seed' in { ...identity }))
+    assert.ok(!inspect(identity).includes('ed25519Seed') && !JSON.stringify(identity).includes('ed25519Seed'))
   })
 
   it('refuses seeds of another length', () => {

@@ -55,6 +55,15 @@ describe('Ed25519', () => {
     assert.ok(!verifyEd25519(unhex(publicKey).subarray(1), unhex(message), unhex(signature)))
   })
 
+  it('refuses the second spelling of a signature, S + L (RFC 8032, section 8.4)', () => {
+    const [, publicKey, message, text] = vectors[1]
+    const signature = unhex(text)
+    const order = 2n ** 252n + 27742317777372353535851937790883648493n
+    let s = BigInt(`0x${hex(signature.slice(32).reverse())}`) + order
+    for (let i = 32; i < 64; i++, s >>= 8n) signature[i] = Number(s & 0xffn)
+    assert.ok(!verifyEd25519(unhex(publicKey), unhex(message), signature))
+  })
+
   it('refuses keys of small order, under which one signature fits every message', () => {
     // The point (0, 1): A is the identity, so R = identity and S = 0 satisfy S*B = R + k*A for every k.
     const identityPoint = unhex('01' + '00'.repeat(31))

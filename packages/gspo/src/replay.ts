@@ -13,8 +13,8 @@ import { scoreSamples } from './rewards/score.ts'
 import { describeStep } from './stats.ts'
 import { scoreSequences } from './teacher-forcing.ts'
 import { checkTrace } from './trace/check.ts'
-import type { StepTrace } from './trace/types.ts'
-import type { ReplayedStep } from './trainer-types.ts'
+import type { StepTrace, TracedGroup } from './trace/types.ts'
+import type { ReplayedStep, ReplayOptions } from './trainer-types.ts'
 import type { Workshop } from './workshop.ts'
 
 /**
@@ -25,7 +25,7 @@ export async function replaySteps(
   workshop: Workshop,
   state: TrainerState,
   steps: readonly StepTrace[],
-  resample: readonly (readonly number[])[],
+  { resample = [], recompute }: Pick<ReplayOptions, 'resample' | 'recompute'>,
   signal: AbortSignal,
 ): Promise<{ replayed: ReplayedStep[]; after: TrainerState }> {
   const { policy, config } = workshop
@@ -36,10 +36,7 @@ export async function replaySteps(
     for (const [index, step] of steps.entries()) {
       const started = performance.now()
       policy.setAdapter(current.adapter)
-      const sequences = step.groups.flatMap(({ promptIds, completions }) =>
-        completions.map(({ tokens }) => ({ promptIds, tokens })),
-      )
-      const scores = await scoreSequences(policy, sequences, { adapter: true, config }, signal)
+      const scores = await recomputeScores(workshop, step, recompute?.[index], signal)
       const resampled = await resampleGroups(workshop, step, resample[index] ?? [], signal)
       const scored = performance.now()
       const expected = await expectedGroups(workshop, current, step, { scores, resampled }, signal)
@@ -66,8 +63,8 @@ export async function replaySteps(
 
 /** What the policy before the step says of the traced tokens. */
 interface Recomputed {
-  /** One entry a completion, in order. */
-  readonly scores: readonly TokenScores[]
+  /** By group: one entry a completion. */
+  readonly scores: ReadonlyMap<number, readonly TokenScores[]>
   /** By group. */
   readonly resampled: ReadonlyMap<number, readonly Int32Array[]>
 }
@@ -80,13 +77,42 @@ async function resampleGroups(
   signal: AbortSignal,
 ): Promise<Map<number, Int32Array[]>> {
   const prompts = indices.map((index) => {
-    const group = step.groups[index]
-    if (group === undefined)
-      throw new GspoError('BAD_TRACE', `resample asks for group ${index}, the step has ${step.groups.length}`)
-    return { position: group.dataPosition, ids: group.promptIds }
+    const { dataPosition, promptIds } = groupAt(step, index)
+    return { position: dataPosition, ids: promptIds }
   })
   const groups = await rollout(workshop.policy, prompts, rolloutOptionsOf(workshop, signal))
   return new Map(indices.map((index, place) => [index, (groups[place] ?? []).map(({ tokens }) => tokens)]))
+}
+
+/** Teacher-forced scores of the chosen groups' completions, of all groups when none are chosen. */
+async function recomputeScores(
+  { policy, config }: Workshop,
+  step: StepTrace,
+  chosen: readonly number[] | undefined,
+  signal: AbortSignal,
+): Promise<Map<number, TokenScores[]>> {
+  const indices = chosen ?? [...step.groups.keys()]
+  const groups = indices.map((index) => groupAt(step, index))
+  const sequences = groups.flatMap(({ promptIds, completions }) =>
+    completions.map(({ tokens }) => ({ promptIds, tokens })),
+  )
+  const scores = await scoreSequences(policy, sequences, { adapter: true, config }, signal)
+  let next = 0
+  return new Map(
+    indices.map((index, place) => {
+      const count = groups[place]?.completions.length ?? 0
+      next += count
+      return [index, scores.slice(next - count, next)]
+    }),
+  )
+}
+
+/** Throws BAD_TRACE for a group that does not exist. */
+function groupAt(step: StepTrace, index: number): TracedGroup {
+  const group = step.groups[index]
+  if (group === undefined)
+    throw new GspoError('BAD_TRACE', `group ${index} was asked for, the step has ${step.groups.length}`)
+  return group
 }
 
 async function expectedGroups(
@@ -114,11 +140,12 @@ async function expectedGroups(
     expectedDataPosition: state.dataPosition + index,
     expectedPromptIds: tokenizer.encodePrompt(rows[index]?.prompt ?? ''),
     resampled: recomputed.resampled.get(index) ?? null,
-    completions: completions.map(() => {
+    completions: completions.map((_, row) => {
       const place = next++
+      const scores = recomputed.scores.get(index)?.[row]
       return {
-        logps: recomputed.scores[place]?.logps ?? new Float32Array(0),
-        entropies: recomputed.scores[place]?.entropies ?? new Float32Array(0),
+        logps: scores?.logps ?? new Float32Array(0),
+        entropies: scores?.entropies ?? new Float32Array(0),
         reward: scored.rewards[place] ?? NaN,
         components: scored.components[place] ?? [],
         rewardIsDeterministic,

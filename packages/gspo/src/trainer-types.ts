@@ -115,6 +115,8 @@ export interface Evaluation {
 export interface ReplayOptions {
   /** For each step the groups (by index) to sample again, under the policy before that step. */
   readonly resample?: readonly (readonly number[])[]
+  /** For each step the groups whose logprobs and entropies are recomputed; all when left out. */
+  readonly recompute?: readonly (readonly number[])[]
   readonly signal?: AbortSignal
 }
 
@@ -130,9 +132,9 @@ export interface ReplayedStep {
     /** The tokens this seed samples for the traced prompt, one array a completion; null where not asked for. */
     readonly resampled: readonly Int32Array[] | null
     readonly completions: readonly {
-      /** Recomputed under the policy before this step's updates, by one teacher-forced pass. */
+      /** Recomputed under the policy before this step's updates, by one teacher-forced pass; empty where not asked for. */
       readonly logps: Float32Array
-      /** Entropy of the policy at each token, at the temperature, nats: honest samples have mean -logp near it. */
+      /** Entropy of the policy at each token, at the temperature, nats: honest samples have mean -logp near it; as `logps`. */
       readonly entropies: Float32Array
       readonly reward: number
       readonly components: readonly number[]

@@ -115,10 +115,10 @@ function localTrainer(workshop: Workshop, adapter: Float32Array): Trainer {
           return record
         }),
       ),
-    replay: (steps, { signal = NEVER, resample = [] } = {}) =>
+    replay: (steps, { signal = NEVER, ...options } = {}) =>
       queued(() =>
         cancellable(signal, async () => {
-          const { replayed, after } = await replaySteps(workshop, state, steps, resample, signal)
+          const { replayed, after } = await replaySteps(workshop, state, steps, options, signal)
           adopt(after)
           return replayed
         }),

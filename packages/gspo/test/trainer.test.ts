@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { GSPOConfig } from '../src/config.ts'
 import type { StepTrace } from '../src/trace/types.ts'
+import { replayRound } from '../src/replay-round.ts'
 import { createTrainer } from '../src/trainer.ts'
 import type { StepRecord, Trainer } from '../src/trainer-types.ts'
 import { ARITH } from './arith.ts'
@@ -207,7 +208,7 @@ describe('replay', () => {
         const records = [await worker.step(), await worker.step()]
         const replayed = await validator.replay(
           records.map(({ trace }) => trace),
-          { resample: [[1, 3], []] },
+          { resample: [[1, 3], []], recompute: [[0, 1, 2, 3], [2]] },
         )
         assert.deepEqual(await validator.exportState(), await worker.exportState())
         for (const [index, { trace, stats }] of records.entries()) {
@@ -229,9 +230,11 @@ describe('replay', () => {
             for (const [row, completion] of group.completions.entries()) {
               const { logps, entropies, reward, rewardIsDeterministic } = expected.completions[row] ?? {}
               assert.deepEqual([reward, rewardIsDeterministic], [completion.reward, true])
-              assert.equal(entropies?.length, completion.tokens.length)
-              for (const [token, logp] of completion.logps.entries())
-                assert.ok(Math.abs((logps?.[token] ?? NaN) - logp) < 1e-4)
+              const spotChecked = index === 0 || place === 2
+              assert.equal(entropies?.length, spotChecked ? completion.tokens.length : 0)
+              assert.equal(logps?.length, entropies?.length)
+              for (const [token, logp] of (logps ?? []).entries())
+                assert.ok(Math.abs((completion.logps[token] ?? NaN) - logp) < 1e-4)
             }
           }
         }
@@ -248,6 +251,61 @@ describe('replay', () => {
       })
       assert.deepEqual(await trainer.exportState(), state)
     }))
+})
+
+describe('replayRound', () => {
+  it('gives the adapter and state after a round from the state before it and its traces', async () => {
+    const round = await withTrainer({}, async (trainer) => {
+      await trainer.step()
+      const state = await trainer.exportState()
+      const traces = [(await trainer.step()).trace, (await trainer.step()).trace]
+      return { state, traces, adapter: await trainer.readAdapter(), after: await trainer.exportState() }
+    })
+    const replayed = await replayRound({ config, state: round.state, traces: round.traces })
+    assert.deepEqual([replayed.adapter, replayed.state], [round.adapter, round.after])
+  })
+})
+
+describe('the KL term', () => {
+  it('is zero where the policy is still the base model, and grows when it moves', () =>
+    withTrainer({ beta: 0.1 }, async (trainer) => {
+      const first = await trainer.step()
+      const second = await trainer.step()
+      assert.ok(first.stats.kl >= 0 && first.stats.kl < second.stats.kl)
+    }))
+})
+
+describe('mask_truncated_completions', () => {
+  it('leaves cut completions out: with all of them cut nothing moves', () =>
+    withTrainer(
+      {
+        max_completion_length: 2,
+        mask_truncated_completions: true,
+        rewards: [{ name: 'regex', pattern: '[02468]$' }],
+      },
+      async (trainer) => {
+        const before = await trainer.readAdapter()
+        const { stats } = await trainer.step()
+        assert.equal(stats.truncatedFraction, 1)
+        assert.ok(stats.zeroVarianceFraction < 1)
+        assert.deepEqual(await trainer.readAdapter(), before)
+      },
+    ))
+})
+
+describe('micro-batches', () => {
+  for (const loss_type of ['grpo', 'bnpo', 'dapo', 'dr_grpo'] as const)
+    it(`add up to the ${loss_type} loss and gradient of the whole minibatch`, () =>
+      withTrainer({ loss_type }, (whole) =>
+        withTrainer({ loss_type, micro_batch_tokens: 40 }, async (split) => {
+          const [one, two] = [await whole.step(), await split.step()]
+          assert.deepEqual(two.trace, one.trace)
+          // Float32 sums in another order: FORMULAS give 2e-6 for losses and 1e-6 relative for gradients.
+          assert.ok(Math.abs(two.stats.loss - one.stats.loss) < 2e-6)
+          assert.ok(Math.abs(two.stats.gradNorm / one.stats.gradNorm - 1) < 1e-4)
+          assert.ok(Math.abs(two.stats.clipRatioHigh - one.stats.clipRatioHigh) < 1e-12)
+        }),
+      ))
 })
 
 describe('what cannot be loaded', () => {

@@ -36,24 +36,6 @@ export function argmax(logits: Float32Array, row: number, vocabSize: number): nu
   return best
 }
 
-/** The softmax's normaliser of one row, in double precision, as the row's largest logit and the sum of exp((logit - max) / temperature). */
-function logNormaliser(
-  logits: Float32Array,
-  start: number,
-  vocabSize: number,
-  temperature: number,
-): [number, number] {
-  let max = -Infinity
-  for (let token = 0; token < vocabSize; token++) {
-    const logit = logits[start + token] ?? -Infinity
-    if (logit > max) max = logit
-  }
-  let sum = 0
-  for (let token = 0; token < vocabSize; token++)
-    sum += Math.exp(((logits[start + token] ?? -Infinity) - max) / temperature)
-  return [max, sum]
-}
-
 /** log softmax(logits / temperature)[token] of row `row`; what FORMULAS call l_it. */
 export function tokenLogp(
   logits: Float32Array,
@@ -62,9 +44,8 @@ export function tokenLogp(
   token: number,
   temperature: number,
 ): number {
-  const start = row * vocabSize
-  const [max, sum] = logNormaliser(logits, start, vocabSize, temperature)
-  return ((logits[start + token] ?? -Infinity) - max) / temperature - Math.log(sum)
+  const { weights, sum } = softmaxWeights(logits, row, vocabSize, temperature)
+  return Math.log(weights[token] ?? 0) - Math.log(sum)
 }
 
 /**
@@ -78,36 +59,61 @@ export function sampleToken(
   options: SamplingOptions,
   u: number,
 ): SampledToken {
+  const { weights, sum } = softmaxWeights(logits, row, vocabSize, options.temperature)
+  const kept = keptTokens(weights, vocabSize, options)
+  const token = kept === null ? walkAll(weights, vocabSize, u * sum) : walkKept(kept, u)
+  return { token, logp: Math.log(weights[token] ?? 0) - Math.log(sum) }
+}
+
+/** Grows to the largest vocabulary seen: one exponential a token is what a draw of a large vocabulary costs. */
+let scratch = new Float64Array(0)
+
+/** exp((logit - largest logit) / temperature) of a row and their sum, in double precision; valid until the next call. */
+function softmaxWeights(
+  logits: Float32Array,
+  row: number,
+  vocabSize: number,
+  temperature: number,
+): { weights: Float64Array; sum: number } {
+  if (scratch.length < vocabSize) scratch = new Float64Array(vocabSize)
   const start = row * vocabSize
-  const { temperature } = options
-  const [max, sum] = logNormaliser(logits, start, vocabSize, temperature)
-  const logpOf = (token: number): number =>
-    ((logits[start + token] ?? -Infinity) - max) / temperature - Math.log(sum)
-  const kept = keptTokens(logits, start, vocabSize, max, options)
-  if (kept === null) {
-    const target = u * sum
-    let cumulative = 0
-    let last = 0
-    for (let token = 0; token < vocabSize; token++) {
-      const weight = Math.exp(((logits[start + token] ?? -Infinity) - max) / temperature)
-      if (weight === 0) continue
-      cumulative += weight
-      last = token
-      if (cumulative > target) break
-    }
-    return { token: last, logp: logpOf(last) }
+  let max = -Infinity
+  for (let token = 0; token < vocabSize; token++) {
+    const logit = logits[start + token] ?? -Infinity
+    if (logit > max) max = logit
   }
+  let sum = 0
+  for (let token = 0; token < vocabSize; token++) {
+    const weight = Math.exp(((logits[start + token] ?? -Infinity) - max) / temperature)
+    scratch[token] = weight
+    sum += weight
+  }
+  return { weights: scratch, sum }
+}
+
+function walkAll(weights: Float64Array, vocabSize: number, target: number): number {
+  let cumulative = 0
+  let last = 0
+  for (let token = 0; token < vocabSize; token++) {
+    const weight = weights[token] ?? 0
+    if (weight === 0) continue
+    cumulative += weight
+    last = token
+    if (cumulative > target) break
+  }
+  return last
+}
+
+function walkKept(kept: readonly Candidate[], u: number): number {
   let total = 0
   for (const { weight } of kept) total += weight
   const target = u * total
   let cumulative = 0
-  let chosen = kept[0]?.token ?? 0
   for (const { token, weight } of kept) {
     cumulative += weight
-    chosen = token
-    if (cumulative > target) break
+    if (cumulative > target) return token
   }
-  return { token: chosen, logp: logpOf(chosen) }
+  return kept.at(-1)?.token ?? 0
 }
 
 interface Candidate {
@@ -115,26 +121,20 @@ interface Candidate {
   readonly weight: number
 }
 
-/** The tokens that pass the filters in vocabulary order, with unnormalised weights; null when no filter is on. */
-function keptTokens(
-  logits: Float32Array,
-  start: number,
-  vocabSize: number,
-  max: number,
-  options: SamplingOptions,
-): Candidate[] | null {
-  const { temperature, topK, topP, minP } = options
+/** The tokens that pass the filters, in vocabulary order; null when no filter is on. */
+function keptTokens(weights: Float64Array, vocabSize: number, options: SamplingOptions): Candidate[] | null {
+  const { topK, topP, minP } = options
   const limitsCount = topK > 0 && topK < vocabSize
   if (!limitsCount && topP >= 1 && minP <= 0) return null
-  // The likeliest token's weight is exp(0) = 1, so min-p is a plain threshold on the weights.
   const candidates: Candidate[] = []
   for (let token = 0; token < vocabSize; token++) {
-    const weight = Math.exp(((logits[start + token] ?? -Infinity) - max) / temperature)
+    const weight = weights[token] ?? 0
     if (weight > 0) candidates.push({ token, weight })
   }
   candidates.sort((a, b) => b.weight - a.weight || a.token - b.token)
   if (limitsCount && candidates.length > topK) candidates.length = topK
   if (topP < 1) candidates.length = nucleusLength(candidates, topP)
+  // The likeliest token's weight is exp(0) = 1, so min-p is a plain threshold on the weights.
   const kept = minP > 0 ? candidates.filter(({ weight }) => weight >= minP) : candidates
   return kept.sort((a, b) => a.token - b.token)
 }

@@ -4,15 +4,16 @@
  */
 import { readFile } from 'node:fs/promises'
 import type { GSPOConfig, ResolvedConfig } from '@gym-node/gspo'
-import { createRing, type Ring, type RingLogger, type ViewStore } from '@gym-node/ring'
-import { sha3_256, type Identity } from '@gym-node/wire'
+import { createRing, type Ring, type ViewStore } from '@gym-node/ring'
+import type { Identity } from '@gym-node/wire'
 import { loopShape, type NodeConfig } from './config/schema.ts'
 import { STOP_GRACE_MS } from './defaults.ts'
 import { Engine } from './engine.ts'
 import { errnoOf, messageOf, NodeError } from './errors.ts'
+import { eventSink, ringLogger } from './event-sink.ts'
 import type { Logger } from './log.ts'
 import { runLoop, type LoopEnd } from './loop.ts'
-import { createObservatory, type Observatory } from './observe/index.ts'
+import { createObservatory } from './observe/index.ts'
 import type { ParentLink } from './parent-link.ts'
 import { PauseSwitch } from './pause-switch.ts'
 import { writeFileDurably } from './state/atomic.ts'
@@ -23,6 +24,7 @@ import { loadOrCreateIdentity } from './state/identity-files.ts'
 import { initialState, JobState } from './state/job-state.ts'
 import { StatusBoard } from './status-board.ts'
 import type { DaemonEvent, DaemonState } from './status.ts'
+import { workerSeed } from './validate/worker-seed.ts'
 import { buildLine, VERSION } from './version.ts'
 
 /** What a daemon is started with. */
@@ -85,7 +87,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     logger: log,
   })
   closing.defer(() => observatory.stop())
-  const emit = eventSink(options, board, observatory)
+  const emit = eventSink({ log, parent: options.parent, board, observatory })
   const enter = (state: DaemonState, reason: string): void => emit({ type: 'state', state, reason })
   const running: Running = {
     options: { ...options, stop },
@@ -104,7 +106,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     closing.defer(() => removeDaemonFile(folder.paths.daemon))
     await trainUntilDone(running)
   } catch (error) {
-    if (stop.aborted) log.debug({ err: error }, 'ended by the stop signal')
+    if (stop.aborted && !(error instanceof NodeError)) log.debug({ err: error }, 'ended by the stop signal')
     else {
       const code = errnoOf(error) ?? 'INTERNAL'
       emit({ type: 'error', code, message: messageOf(error) })
@@ -244,68 +246,6 @@ async function openRing(running: Running, state: JobState): Promise<Ring> {
   return ring
 }
 
-/** The ring's log one level lower: what an operator should see of it at `info`, the daemon says itself, once. */
-function ringLogger(log: Logger): RingLogger {
-  return {
-    debug: (fields, message) => log.trace(fields, message),
-    info: (fields, message) => log.debug(fields, message),
-    warn: (fields, message) => log.warn(fields, message),
-    error: (fields, message) => log.error(fields, message),
-  }
-}
-
-/** Sends an event everywhere: status, history and live stream, parent, log. */
-function eventSink(
-  options: DaemonOptions,
-  board: StatusBoard,
-  observatory: Observatory,
-): (event: DaemonEvent) => void {
-  return (event) => {
-    board.record(event, new Date())
-    observatory.emit(event)
-    options.parent.send({ type: 'event', event, bytesSent: board.document().ring.bytes_sent })
-    logEvent(options.log, event)
-  }
-}
-
-function logEvent(log: Logger, event: DaemonEvent): void {
-  switch (event.type) {
-    case 'round': {
-      const { round, epoch, duration_ms, bytes_sent, attempts, contributors, adapter_sha3_256 } = event.round
-      log.info(
-        { round, epoch, members: contributors.length, duration_ms, bytes_sent, attempts, adapter_sha3_256 },
-        'round committed',
-      )
-      return
-    }
-    case 'view':
-      log.info({ epoch: event.epoch, members: event.members }, 'view')
-      return
-    case 'error':
-      log.warn({ code: event.code }, event.message)
-      return
-    case 'step':
-      log.debug(
-        {
-          round: event.round,
-          step: event.stats.step,
-          loss: event.stats.loss,
-          reward: event.stats.rewardMean,
-        },
-        'step',
-      )
-      return
-    case 'state':
-      log.debug({ state: event.state }, event.reason)
-      return
-    case 'delta':
-      log.debug({ round: event.round, file: event.file, bytes: event.bytes }, 'delta written')
-      return
-    case 'rollout': // prompts are never logged
-      return
-  }
-}
-
 /** Aborts when `stop` has been aborted for the grace time, or at once when no all-reduce is under way. */
 function abandonAfterGrace(
   stop: AbortSignal,
@@ -338,7 +278,7 @@ function trainerConfigOf(config: NodeConfig, identity: Identity): GSPOConfig {
   >
   return {
     ...own,
-    seed: seed ?? Buffer.from(sha3_256(Buffer.from(`gym-seed-v1\0${identity.peerId}`))).readUInt32LE(0),
+    seed: seed ?? workerSeed(identity.peerId),
   }
 }
 

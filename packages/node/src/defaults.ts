@@ -73,8 +73,12 @@ export const DEMO_TRAIN = {
   lora_rank: 16,
   lora_alpha: 32,
   learning_rate: 1e-3,
+  adam_beta2: 0.99,
   beta: 0,
 } as const
 
 /** Silence after a step or round, with a daemon lost, after which the launcher gives up on the others, ms. */
 export const ROUND_STALL_MS = 60_000
+
+/** Times each held-out prompt is sampled for an accuracy: 3 x 1000 prompts leave a standard error of 0.9 %. */
+export const SAMPLED_EVALUATION_PASSES = 3

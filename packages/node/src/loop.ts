@@ -99,7 +99,8 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
       emit({ type: 'round', round: toRoundStatus(result, state.adapterSha3) })
     }
   } catch (error) {
-    if (stop.aborted) return 'stopped'
+    // What happens to the state folder is said even while stopping; all else is how the calls end that were cut short.
+    if (stop.aborted && !(error instanceof NodeError)) return 'stopped'
     if (pause.aborted && isAbort(error, pause)) return 'paused'
     throw error
   }

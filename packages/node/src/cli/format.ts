@@ -31,6 +31,16 @@ export function formatCount(count: number): string {
   return Math.round(count).toLocaleString('en-US')
 }
 
+/**
+ * A loss with three digits that say something: 0.0123, or -1.2e-7. On-policy GSPO has losses close to 0, since
+ * advantages are centred in their group; the gradient is not close to 0.
+ */
+export function formatLoss(loss: number | null): string {
+  if (loss === null || !Number.isFinite(loss)) return '–'
+  if (loss === 0) return '0'
+  return Math.abs(loss) >= 1e-3 ? loss.toPrecision(3) : loss.toExponential(1)
+}
+
 /** A share as per cent: 35.1 %. */
 export function formatPercent(share: number): string {
   return `${(100 * share).toFixed(1)} %`

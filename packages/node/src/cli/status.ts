@@ -8,7 +8,7 @@ import { readDaemonFile } from '../state/daemon-file.ts'
 import { statePaths } from '../state/folder.ts'
 import type { DaemonStatus } from '../status.ts'
 import { addFolderOptions, configSources, type ConfigFlags } from './config-options.ts'
-import { formatBytes, formatCount, formatDuration, shortPeer } from './format.ts'
+import { formatBytes, formatCount, formatDuration, formatLoss, shortPeer } from './format.ts'
 
 /** The command. */
 export function statusCommand(): Command {
@@ -73,7 +73,7 @@ export function statusText(status: DaemonStatus, now: Date): string {
   const step = status.last_step
   if (step !== null) {
     lines.push(
-      `last step  reward ${step.rewardMean.toFixed(3)}, loss ${step.loss.toFixed(4)}, ${formatCount(step.tokensPerSecond)} tokens/s`,
+      `last step  reward ${step.rewardMean.toFixed(3)}, loss ${formatLoss(step.loss)}, ${formatCount(step.tokensPerSecond)} tokens/s`,
     )
   }
   const round = status.last_round

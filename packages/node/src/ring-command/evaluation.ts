@@ -1,4 +1,6 @@
 /** Accuracy of the base model and of the trained adapter on held-out prompts, by one trainer of its own. */
+import { SAMPLED_EVALUATION_PASSES } from '../defaults.ts'
+import { mean } from './run-model.ts'
 import { spawnTrainer, type GSPOConfig, type Trainer } from '@gym-node/gspo'
 
 /** One evaluation in both ways of decoding. */
@@ -7,7 +9,7 @@ export interface Accuracy {
   readonly greedy: Evaluation
 }
 
-/** Shares of held-out prompts answered right (reward of at least 1), and their mean reward. */
+/** Completions, the share of them that equal the answer, and their mean reward. */
 export interface Evaluation {
   readonly samples: number
   readonly accuracy: number
@@ -40,11 +42,19 @@ export class Evaluator {
     await this.#trainer.writeAdapter(adapter)
   }
 
-  /** Decodes every held-out prompt twice: sampled (seeded, the same draws each time) and greedy. */
+  /** Decodes every held-out prompt: sampled, with the same draws in each call, several times over; and greedy, once. */
   async evaluate(signal: AbortSignal): Promise<Accuracy> {
     const dataset = this.#dataset
-    const sampled = await this.#trainer.evaluate({ dataset, mode: 'sample', seed: this.#seed, signal })
+    const passes: Evaluation[] = []
+    for (let pass = 0; pass < SAMPLED_EVALUATION_PASSES; pass++) {
+      passes.push(await this.#trainer.evaluate({ dataset, mode: 'sample', seed: this.#seed + pass, signal }))
+    }
     const greedy = await this.#trainer.evaluate({ dataset, mode: 'greedy', signal })
+    const sampled = {
+      samples: passes.reduce((sum, { samples }) => sum + samples, 0),
+      accuracy: mean(passes.map(({ accuracy }) => accuracy)),
+      rewardMean: mean(passes.map(({ rewardMean }) => rewardMean)),
+    }
     return { sampled, greedy }
   }
 

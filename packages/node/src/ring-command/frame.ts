@@ -1,6 +1,13 @@
 /** One frame of the live view: the run as lines that fit a width. Pure; colours by node:util, NO_COLOR obeyed. */
 import { styleText } from 'node:util'
-import { formatBytes, formatCount, formatDuration, formatPercent, shortPeer } from '../cli/format.ts'
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  formatPercent,
+  shortPeer,
+} from '../cli/format.ts'
 import { axisBounds, drawBar, drawCurve } from './curve.ts'
 import { bytesSent, rewardCurve, type NodeModel, type RunModel } from './run-model.ts'
 import type { Accuracy } from './evaluation.ts'
@@ -16,7 +23,11 @@ export interface FrameFacts {
 }
 
 const MAX_WIDTH = 100
-const NARROW = 72
+/** Columns from which the table has its bar, its loss and speed, and its peer ids. */
+const WITH_BAR = 72
+const WITH_SPEED = 58
+const WITH_PEER = 84
+const STATE_WIDTH = 18
 const CURVE_HEIGHT = 4
 const BAR_WIDTH = 12
 const LABEL_WIDTH = 8
@@ -59,26 +70,43 @@ export function accuracyText(accuracy: Accuracy): string {
 }
 
 function nodeTable(run: RunModel, width: number, paint: Paint): string[] {
-  const narrow = width < NARROW
-  const bar = narrow ? 0 : BAR_WIDTH
-  const head = ` node  ${'state'.padEnd(18)}${'step'.padStart(5)}  ${'reward'.padEnd(7 + bar)}${'loss'.padStart(9)}${'tok/s'.padStart(9)}`
-  return [
-    paint('dim', clip(narrow ? head : `${head}  peer`, width)),
-    ...run.nodes.map((node) => nodeLine(node, bar, width, paint)),
+  const columns = { bar: width >= WITH_BAR, speed: width >= WITH_SPEED, peer: width >= WITH_PEER }
+  const head = [
+    ' node  ',
+    'state'.padEnd(STATE_WIDTH),
+    'step'.padStart(5),
+    `  ${'reward'.padEnd(7 + (columns.bar ? BAR_WIDTH : 0))}`,
+    ...(columns.speed ? ['loss'.padStart(10), 'tok/s'.padStart(8)] : []),
+    ...(columns.peer ? ['  peer'] : []),
   ]
+  return [paint('dim', head.join('')), ...run.nodes.map((node) => nodeLine(node, columns, width, paint))]
 }
 
-function nodeLine(node: NodeModel, bar: number, width: number, paint: Paint): string {
+function nodeLine(
+  node: NodeModel,
+  columns: { bar: boolean; speed: boolean; peer: boolean },
+  width: number,
+  paint: Paint,
+): string {
   const [mark, style] = markOf(node)
-  const reward = node.reward === null ? '–'.padEnd(6) : node.reward.toFixed(3).padEnd(6)
-  const state = node.state === 'gone' ? (node.ending ?? 'gone') : node.state.replaceAll('_', ' ')
-  if (node.state === 'gone')
-    return ` ${paint(style, mark)} ${node.index + 1}   ${paint(style, clip(state, width - 8))}`
-  const cells = `${state.padEnd(18)}${String(node.step).padStart(5)}  ${reward} `
-  const rest = `${number(node.loss, 4).padStart(9)}${number(node.tokensPerSecond, 0).padStart(9)}`
-  const filled = bar === 0 ? '' : paint(style, drawBar(node.reward ?? 0, bar))
-  const peer = bar === 0 || node.peerId === null ? '' : paint('dim', `  ${shortPeer(node.peerId)}`)
-  return ` ${paint(style, mark)} ${node.index + 1}   ${cells}${filled}${rest}${peer}`
+  const start = ` ${paint(style, mark)} ${String(node.index + 1).padEnd(4)}`
+  if (node.state === 'gone' && node.ending !== null)
+    return `${start}${paint(style, clip(node.ending, width - 7))}`
+  const state = node.state === 'gone' ? 'done' : node.state.replaceAll('_', ' ')
+  const cells = [
+    state.padEnd(STATE_WIDTH),
+    String(node.step).padStart(5),
+    `  ${(node.reward === null ? '–' : node.reward.toFixed(3)).padEnd(7)}`,
+    ...(columns.bar ? [paint(style, drawBar(node.reward ?? 0, BAR_WIDTH))] : []),
+    ...(columns.speed
+      ? [
+          formatLoss(node.loss).padStart(10),
+          (node.tokensPerSecond === null ? '–' : formatCount(node.tokensPerSecond)).padStart(8),
+        ]
+      : []),
+    ...(columns.peer && node.peerId !== null ? [paint('dim', `  ${shortPeer(node.peerId)}`)] : []),
+  ]
+  return start + cells.join('')
 }
 
 function markOf(node: NodeModel): [string, Style] {
@@ -108,10 +136,9 @@ function ringLines(run: RunModel, width: number, paint: Paint): string[] {
       ? 'forming'
       : `view ${run.epoch}, ${run.members} ${run.members === 1 ? 'member' : 'members'}`
   const progress = `round ${round}/${run.roundLimit} `
-  const barWidth = Math.max(8, Math.min(30, width - LABEL_WIDTH - view.length - progress.length - 6))
-  const lines = [
-    ` ${paint('bold', 'ring')}   ${view}   ${progress}${paint('cyan', `▕${drawBar(round / run.roundLimit, barWidth)}▏`)}`,
-  ]
+  const room = width - LABEL_WIDTH - view.length - progress.length - 5
+  const bar = room < 4 ? '' : paint('cyan', `▕${drawBar(round / run.roundLimit, Math.min(30, room))}▏`)
+  const lines = [` ${paint('bold', 'ring')}   ${view}   ${progress}${bar}`]
   const last = run.lastRound
   const facts = [
     `${formatBytes(bytesSent(run))} sent`,
@@ -142,14 +169,12 @@ function curveLines(run: RunModel, width: number, paint: Paint): string[] {
     lines.push(paint('dim', '        mean reward of each round appears here'))
   else
     lines.push(
-      paint('dim', `        mean reward of a round: ${first.toFixed(3)} at first, ${newest.toFixed(3)} now`),
+      paint(
+        'dim',
+        clip(`        mean reward of a round: ${first.toFixed(3)} at first, ${newest.toFixed(3)} now`, width),
+      ),
     )
   return lines
-}
-
-function number(value: number | null, digits: number): string {
-  if (value === null) return '–'
-  return digits === 0 ? formatCount(value) : value.toFixed(digits)
 }
 
 function clip(text: string, width: number): string {

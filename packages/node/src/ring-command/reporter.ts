@@ -3,7 +3,7 @@
  * launcher tells a reporter what happens; a reporter only writes.
  */
 import { createLogUpdate } from 'log-update'
-import { formatBytes, formatCount, formatDuration } from '../cli/format.ts'
+import { formatBytes, formatCount, formatDuration, formatLoss } from '../cli/format.ts'
 import { FRAME_MS } from '../defaults.ts'
 import type { ParentMessage } from '../parent-link.ts'
 import type { Accuracy } from './evaluation.ts'
@@ -99,9 +99,11 @@ class LineReporter implements Reporter {
     if (event.type === 'step') {
       const { step, rewardMean, loss, tokensPerSecond } = event.stats
       this.#line(
-        `node ${index + 1}  step ${step}  reward ${rewardMean.toFixed(3)}  loss ${loss.toFixed(5)}  ${formatCount(tokensPerSecond)} tokens/s`,
+        `node ${index + 1}  step ${step}  reward ${rewardMean.toFixed(3)}  loss ${formatLoss(loss)}  ${formatCount(tokensPerSecond)} tokens/s`,
       )
     } else if (event.type === 'view') {
+      // After the last round the nodes leave one by one, which is no news.
+      if ((this.#run?.lastRound?.round ?? 0) >= (this.#run?.roundLimit ?? Infinity)) return
       this.#line(`node ${index + 1}  view ${event.epoch} with ${event.members.length} members`)
     } else if (event.type === 'error') {
       this.#line(`node ${index + 1}  ${event.code}: ${event.message}`)

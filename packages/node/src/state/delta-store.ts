@@ -5,7 +5,13 @@
 import { createReadStream } from 'node:fs'
 import { readdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { encodeTraceHeader, encodeTraceStep, type GSPOConfig, type TrainerInfo } from '@gym-node/gspo'
+import {
+  encodeTraceHeader,
+  encodeTraceStep,
+  resolveConfig,
+  type GSPOConfig,
+  type TrainerInfo,
+} from '@gym-node/gspo'
 import {
   encodeDelta,
   sha3_256,
@@ -19,6 +25,7 @@ import type { NodeConfig } from '../config/schema.ts'
 import { errnoOf, NodeError } from '../errors.ts'
 import type { DeltaToWrite } from '../loop.ts'
 import type { DaemonEvent } from '../status.ts'
+import { publicConfig } from '../validate/job-config.ts'
 import { syncFolder, writeFileDurably } from './atomic.ts'
 import type { StatePaths } from './folder.ts'
 import { f32Bytes } from './shared-state.ts'
@@ -102,7 +109,7 @@ export class DeltaStore {
       dataset: { ...info.dataset },
       engine: info.engine,
       versions: { ...info.versions },
-      config: trainerConfig,
+      config: publicConfig(resolveConfig(trainerConfig)),
     })
     const trace = Buffer.concat([header, ...delta.traces.map(encodeTraceStep)])
     await writeFileDurably(join(paths.traces, `round-${delta.round}.state`), delta.stateBefore)

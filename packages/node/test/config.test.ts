@@ -1,0 +1,191 @@
+/** The configuration: precedence, unknown keys with suggestion and line, paths, and the file that `init` writes. */
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { parse } from 'yaml'
+import { CONFIG_KEYS, environmentName, flatKeys, suggest } from '../src/config/keys.ts'
+import { loadConfig, type ConfigSources } from '../src/config/load.ts'
+import { nodeConfigSchema } from '../src/config/schema.ts'
+import { configTemplate } from '../src/config/template.ts'
+import { NodeError, type NodeErrorCode } from '../src/errors.ts'
+
+let folder = ''
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'gym-config-'))
+})
+after(() => rm(folder, { recursive: true, force: true }))
+
+const MINIMAL = 'train:\n  model: m\n  dataset: d.jsonl\n'
+
+async function load(
+  text: string,
+  more: Partial<ConfigSources> = {},
+): Promise<Awaited<ReturnType<typeof loadConfig>>> {
+  const file = join(folder, 'gym.yaml')
+  await writeFile(file, text)
+  return loadConfig({ file, env: {}, flags: new Map(), cwd: '/somewhere', ...more })
+}
+
+function fails(code: NodeErrorCode, ...parts: string[]): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof NodeError, String(error))
+    assert.equal(error.code, code)
+    for (const part of parts)
+      assert.ok(error.message.includes(part), `"${error.message}" does not say "${part}"`)
+    return true
+  }
+}
+
+describe('precedence', () => {
+  it('takes defaults, then the file, then the environment, then flags', async () => {
+    const text = `${MINIMAL}ring: { min_members: 3, peer_timeout_ms: 7000 }\n`
+    const { config } = await load(text, {
+      env: { GYM_RING_PEER_TIMEOUT_MS: '8000', GYM_RING_QUORUM: 'any', OTHER: 'x' },
+      flags: new Map([['ring.quorum', 'majority']]),
+    })
+    assert.equal(config.ring.mdns, true)
+    assert.equal(config.ring.min_members, 3)
+    assert.equal(config.ring.peer_timeout_ms, 8000)
+    assert.equal(config.ring.quorum, 'majority')
+  })
+
+  it('reads lists from the environment as YAML or with commas', async () => {
+    const list = ['/ip4/127.0.0.1/tcp/1', '/ip4/127.0.0.1/tcp/2']
+    for (const text of [list.join(', '), JSON.stringify(list)]) {
+      assert.deepEqual((await load(MINIMAL, { env: { GYM_RING_LISTEN: text } })).config.ring.listen, list)
+    }
+  })
+
+  it('resolves paths of the file against its folder and paths of flags against the working directory', async () => {
+    const { config } = await load(`state_dir: s\n${MINIMAL}  rewards: [{ module: r.ts }]\n`, {
+      flags: new Map([['train.model', 'flagged']]),
+    })
+    assert.equal(config.state_dir, join(folder, 's'))
+    assert.equal(config.train.dataset, join(folder, 'd.jsonl'))
+    assert.equal(config.train.model, '/somewhere/flagged')
+    assert.deepEqual(
+      config.train.rewards.map((reward) => ('module' in reward ? reward.module : '')),
+      [join(folder, 'r.ts')],
+    )
+  })
+
+  it('keeps the default of a section whose keys are all commented out', async () => {
+    assert.equal((await load(`${MINIMAL}log:\n  # level: debug\n`)).config.log.level, 'info')
+  })
+})
+
+describe('what is wrong is said with its place', () => {
+  it('names line and nearest key of an unknown key, at any depth', async () => {
+    await assert.rejects(
+      load(`${MINIMAL}ring:\n  quorm: any\n`),
+      fails('CONFIG_UNKNOWN_KEY', 'gym.yaml:5', '"ring.quorm"', 'did you mean "quorum"?'),
+    )
+    await assert.rejects(
+      load(`${MINIMAL}trian: {}\n`),
+      fails('CONFIG_UNKNOWN_KEY', 'gym.yaml:4', 'did you mean "train"?'),
+    )
+    await assert.rejects(
+      load(`${MINIMAL}  rewards:\n    - name: exact_match\n      wieght: 2\n`),
+      fails('CONFIG_UNKNOWN_KEY', 'gym.yaml:6', '"train.rewards.0.wieght"', '"weight"'),
+    )
+    await assert.rejects(
+      load(`${MINIMAL}  outer: { kin: average }\n`),
+      fails('CONFIG_UNKNOWN_KEY', 'gym.yaml:4', '"kind"'),
+    )
+  })
+
+  it('names an unknown variable and an unknown flag', async () => {
+    await assert.rejects(
+      load(MINIMAL, { env: { GYM_RING_QUORM: 'any' } }),
+      fails('CONFIG_UNKNOWN_KEY', 'environment', '"GYM_RING_QUORUM"'),
+    )
+    await assert.rejects(
+      load(MINIMAL, { flags: new Map([['ring.quorm', 'any']]) }),
+      fails('CONFIG_UNKNOWN_KEY', '"ring.quorum"'),
+    )
+  })
+
+  it('says which required keys are missing', async () => {
+    await assert.rejects(load('job: x\n'), fails('CONFIG_INVALID', 'train is not set'))
+    await assert.rejects(load('train: { model: m }\n'), fails('CONFIG_INVALID', 'train.dataset is not set'))
+    await assert.rejects(
+      load(`${MINIMAL.replace(': m', ": ''")}`),
+      fails('CONFIG_INVALID', 'gym.yaml:2', 'train.model is not set'),
+    )
+  })
+
+  it('names line, key and bound of a wrong value, or the variable that it came from', async () => {
+    await assert.rejects(
+      load(`${MINIMAL}http:\n  port: 70000\n`),
+      fails('CONFIG_INVALID', 'gym.yaml:5', 'http.port', '65535'),
+    )
+    await assert.rejects(
+      load(MINIMAL, { env: { GYM_HTTP_PORT: 'x' } }),
+      fails('CONFIG_INVALID', 'GYM_HTTP_PORT'),
+    )
+    await assert.rejects(
+      load(`${MINIMAL}ring: { bootstrap: [/ip4/1.2.3.4/tcp/5] }\n`),
+      fails('CONFIG_INVALID', 'no peer id'),
+    )
+  })
+
+  it('names the line of a syntax error, and refuses a list, a missing file and a huge one', async () => {
+    await assert.rejects(load('job: x\n  y: [\n'), fails('CONFIG_SYNTAX', 'gym.yaml:'))
+    await assert.rejects(load('- 1\n'), fails('CONFIG_SYNTAX', 'found a list'))
+    await assert.rejects(
+      loadConfig({ file: join(folder, 'none.yaml'), env: {}, flags: new Map(), cwd: folder }),
+      fails('CONFIG_NOT_FOUND', 'none.yaml'),
+    )
+    await assert.rejects(load(`# ${'x'.repeat(2_000_000)}\n`), fails('CONFIG_INVALID', '1048576'))
+  })
+})
+
+describe('the keys', () => {
+  it('have a description each, and environment names that do not collide', () => {
+    const keys = flatKeys().filter((key) => !key.path.includes('*'))
+    for (const key of keys) assert.notEqual(key.description, '', key.path)
+    const names = keys.map((key) => environmentName(key.path))
+    assert.equal(new Set(names).size, names.length)
+  })
+
+  it('suggest the nearest name and nothing when none is near', () => {
+    assert.equal(suggest('modle', ['model', 'rounds']), 'model')
+    assert.equal(suggest('zzzzzzzz', ['model', 'rounds']), null)
+  })
+})
+
+describe('the file that init writes', () => {
+  it('is valid, holds every key, and shows the true defaults', async () => {
+    const text = configTemplate({ model: 'm', dataset: 'd' })
+    const { config } = await load(text)
+    const uncommented = text.replaceAll(/(# {3}.*; GYM_[A-Z0-9_]+\n\s*)# /g, '$1')
+    const shown = nodeConfigSchema.parse(dropUnset(parse(uncommented)))
+    assert.deepEqual(
+      { ...shown, state_dir: '', train: { ...shown.train, model: '', dataset: '' } },
+      { ...config, state_dir: '', train: { ...config.train, model: '', dataset: '' } },
+    )
+    for (const key of CONFIG_KEYS.flatMap((section) => [section, ...section.children])) {
+      if (key.path.includes('*')) continue
+      assert.match(uncommented, new RegExp(`^\\s*${key.path.split('.').at(-1) ?? ''}:`, 'm'))
+    }
+  })
+})
+
+/**
+ * Keys without a default are shown with an empty value, which YAML reads as null: they are not set. Neither is
+ * `rollout_server`, an optional section with required keys of its own.
+ */
+function dropUnset(value: unknown, prefix = ''): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+  const unset = new Set(
+    flatKeys()
+      .filter((key) => key.fallback === undefined)
+      .map((key) => key.path),
+  )
+  const entries = Object.entries(value)
+    .map(([key, inner]) => [key, dropUnset(inner, `${prefix}${key}.`)] as const)
+    .filter(([key, inner]) => !(inner === null && unset.has(prefix + key)) && key !== 'rollout_server')
+  return Object.fromEntries(entries)
+}

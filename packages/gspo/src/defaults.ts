@@ -61,6 +61,9 @@ export const CHILD_START_TIMEOUT_MS = 600_000
 /** Largest number of failed rewards described in one step's record. */
 export const MAX_REPORTED_REWARD_FAILURES = 16
 
+/** Weights that share a scale in 4-bit mode: the smallest group is the most exact, at 5 bits a weight in all. */
+export const QUANT_BLOCK = 32
+
 /** Tokens by which a KV cache grows: larger blocks are copied less often, smaller ones leave less unused. */
 export const CACHE_BLOCK_TOKENS = 16
 

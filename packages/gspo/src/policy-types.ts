@@ -11,6 +11,8 @@ export interface PolicyOptions {
   engine: EngineName
   /** Threads of the engine inside one operation. */
   threads: number
+  /** Keeps the frozen linear layers in 4 bits, blockwise; the head too, in 8 bits, when decoding. */
+  use4bit?: boolean
 }
 
 /** What is known of the loaded model. */

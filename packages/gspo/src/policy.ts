@@ -7,11 +7,12 @@ import type { Engine, Feed, Session } from './engine/engine.ts'
 import { createOnnxCpuEngine } from './engine/onnx-cpu.ts'
 import { GspoError } from './errors.ts'
 import type { Graph } from './graph/graph.ts'
+import type { WeightSource } from './graph/ops.ts'
 import { adapterLayout, checkLoraConfig, initialAdapter } from './lora.ts'
 import { lossFeeds, lossMetrics, lossWeights } from './loss-terms.ts'
 import { readModelConfig } from './models/config.ts'
 import { decodeGraph } from './models/decode-graph.ts'
-import { ADAPTER_INPUT } from './models/layers.ts'
+import { ADAPTER_INPUT, headName } from './models/layers.ts'
 import { lossVariant } from './models/loss.ts'
 import { expertModule, loraSites } from './models/modules.ts'
 import { ropeFrequencies, ropeTables } from './models/rope.ts'
@@ -28,6 +29,7 @@ import type {
   TokenScores,
 } from './policy-types.ts'
 import { hashFiles, openCheckpoint } from './weights/checkpoint.ts'
+import { prepareCheckpoint, type MatrixUses } from './weights/prepare.ts'
 
 export type * from './policy-types.ts'
 
@@ -47,9 +49,10 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const config = await readModelConfig(modelDir)
   const checkpoint = await openCheckpoint(modelDir)
   const layout = adapterLayout(loraSites(config, lora), lora.rank)
-  const source = { config, checkpoint, lora, layout }
   // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
-  const scoring = scoreGraph(source)
+  const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }), headName(config))
+  const prepared = await prepareCheckpoint(checkpoint, matrices, { use4bit: options.use4bit === true })
+  const source = { config, checkpoint: prepared, lora, layout }
   const model: ModelSummary = {
     architecture: config.architecture,
     vocabSize: config.vocabSize,
@@ -61,7 +64,19 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
     parameters: checkpoint.parameters,
     sha256: await hashFiles(checkpoint.files),
   }
-  return new GraphPolicy(model, source, createOnnxCpuEngine({ threads }), scoring)
+  return new GraphPolicy(model, source, createOnnxCpuEngine({ threads }), () => prepared.dispose())
+}
+
+/** The frozen matrices that a graph multiplies with, the head apart. */
+function matrixUses(graph: Graph, head: string): MatrixUses {
+  const sources = new Map<string, WeightSource>()
+  for (const { op, inputs } of graph.tensors)
+    for (const { op: input } of op.kind === 'matmul' ? inputs : [])
+      if (input.kind === 'weight') sources.set(input.source.name, input.source)
+  const found = sources.get(head)
+  if (found === undefined) throw new GspoError('BAD_GRAPH', `no product with the head ${head}`)
+  sources.delete(head)
+  return { linears: [...sources.values()], head: found }
 }
 
 class GraphPolicy implements Policy {
@@ -70,19 +85,19 @@ class GraphPolicy implements Policy {
   readonly adapterLayout: Policy['adapterLayout']
   private readonly source: ModelSource
   private readonly runner: Engine
-  private readonly scoring: Graph
+  private readonly dispose: () => Promise<void>
   private readonly sessions = new Map<string, Promise<Session>>()
   private readonly adapter: Feed
   private readonly noAdapter: Feed
   private tables: { positions: number; cos: Feed; sin: Feed } | undefined
   private isClosed = false
 
-  constructor(model: ModelSummary, source: ModelSource, engine: Engine, scoring: Graph) {
+  constructor(model: ModelSummary, source: ModelSource, engine: Engine, dispose: () => Promise<void>) {
     this.model = model
     this.source = source
     this.runner = engine
     this.engine = engine.name
-    this.scoring = scoring
+    this.dispose = dispose
     this.adapterLayout = source.layout
     const { length } = source.layout
     this.adapter = { dims: [length], values: new Float32Array(length) }
@@ -108,7 +123,7 @@ class GraphPolicy implements Policy {
   ): Promise<TokenScores> {
     checkBatch(batch, this.model.vocabSize)
     const scores = emptyScores(batch)
-    const session = await this.session('score', () => this.scoring, 'share')
+    const session = await this.session('score', () => scoreGraph(this.source), 'share')
     for (const part of this.parts(batch)) {
       const out = await session.run({
         ...part.feeds,
@@ -176,6 +191,7 @@ class GraphPolicy implements Policy {
     this.sessions.clear()
     for (const session of sessions) await (await session).close()
     await this.runner.close()
+    await this.dispose()
   }
 
   private session(key: string, graph: () => Graph, weights: 'share' | 'repack'): Promise<Session> {

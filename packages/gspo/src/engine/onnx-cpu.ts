@@ -19,7 +19,7 @@ export function createOnnxCpuEngine(options: { threads: number }): Engine {
 
 async function compile(graph: Graph, { weights }: CompileOptions, threads: number): Promise<Session> {
   const folder = weightFolder(graph)
-  const model = lowerToOnnx(graph, folder)
+  const model = lowerToOnnx(graph, folder, weights)
   const session = await ort.InferenceSession.create(model, {
     executionProviders: ['cpu'],
     intraOpNumThreads: threads,

@@ -4,8 +4,18 @@ import type { Dim, Shape } from './dims.ts'
 /** Element types: float32, int32 (token ids, indices) and booleans. */
 export type DType = 'f32' | 'i32' | 'bool'
 
-/** How a frozen tensor lies in its file. */
-export type StoredType = 'F32' | 'F16' | 'BF16'
+/** How a frozen tensor lies in its file: floats, or codes of 4 or 8 bits with a scale for each block. */
+export type StoredType = 'F32' | 'F16' | 'BF16' | 'U4' | 'U8'
+
+/** Blocks of a quantised matrix, along its rows; scales (float32) and codes of zero lie in the same file. */
+export interface QuantBlocks {
+  /** Numbers that share a scale. */
+  readonly size: number
+  readonly bits: 4 | 8
+  /** First bytes of the scales and of the zero codes. */
+  readonly scalesOffset: number
+  readonly zerosOffset: number
+}
 
 /** A frozen tensor in a file; engines read or map it themselves and give it to the graph as float32. */
 export interface WeightSource {
@@ -17,6 +27,8 @@ export interface WeightSource {
   readonly byteLength: number
   readonly stored: StoredType
   readonly shape: readonly number[]
+  /** Only where `stored` is U4 or U8. */
+  readonly blocks?: QuantBlocks
 }
 
 /** Elementwise functions of two tensors, with NumPy broadcasting. */

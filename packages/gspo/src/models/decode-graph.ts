@@ -60,7 +60,7 @@ export function decodeGraph(source: ModelSource): Graph {
   )
   const { hidden } = decoderStack(context, embed(context, ids), rope, attend)
   const last = g.gatherRows(hidden, g.input('last_rows', [rows], 'i32'))
-  const logits = g.matmul(last, headWeight(context), { transB: true })
+  const logits = g.matmul(last, headWeight(context, 'decode-head'), { transB: true })
   const cache = g.concat(
     fresh.map((part) => g.reshape(part, [1, ...part.shape])),
     0,

@@ -57,7 +57,7 @@ export function linear(
   hasBias = false,
 ): Tensor {
   const inSize = dimOf(x, 1)
-  const weight = g.weight(checkpoint.get(`${module}.weight`, [outSize, Number(inSize)]))
+  const weight = g.weight(checkpoint.get(`${module}.weight`, [outSize, Number(inSize)], 'matrix'))
   let y = g.matmul(x, weight, { transB: true })
   if (hasBias) y = g.add(y, g.weight(checkpoint.get(`${module}.bias`, [outSize])))
   const lora = adapter.of(module)
@@ -127,9 +127,16 @@ export function embed({ g, config, checkpoint }: LayerContext, ids: Tensor): Ten
 }
 
 /** The head's matrix [vocab, hidden]: its own, or the embedding's when tied. */
-export function headWeight({ g, config, checkpoint }: LayerContext): Tensor {
-  const name = config.tiedHead ? EMBEDDING : 'lm_head.weight'
-  return g.weight(checkpoint.get(name, [config.vocabSize, config.hiddenSize]))
+export function headWeight(
+  { g, config, checkpoint }: LayerContext,
+  use: 'matrix' | 'decode-head' = 'matrix',
+): Tensor {
+  return g.weight(checkpoint.get(headName(config), [config.vocabSize, config.hiddenSize], use))
+}
+
+/** The head's name in the checkpoint. */
+export function headName(config: ModelConfig): string {
+  return config.tiedHead ? EMBEDDING : 'lm_head.weight'
 }
 
 const EMBEDDING = 'model.embed_tokens.weight'

@@ -1,17 +1,11 @@
 /** Lowers a graph to an ONNX model: one primitive becomes one to four nodes; nothing is computed here. */
-import path from 'node:path'
 import { GspoError } from '../errors.ts'
 import { sameShape, type Shape } from '../graph/dims.ts'
 import { describe, dimOf, type Graph } from '../graph/graph.ts'
-import type { DType, StoredType, Tensor, WeightSource } from '../graph/ops.ts'
+import type { DType, Tensor } from '../graph/ops.ts'
 import { ONNX_TYPE, OnnxModel } from './model.ts'
 import { ShapeEmitter } from './shapes.ts'
-
-const STORED_TYPE: Record<StoredType, number> = {
-  F32: ONNX_TYPE.f32,
-  F16: ONNX_TYPE.f16,
-  BF16: ONNX_TYPE.bf16,
-}
+import { WeightEmitter, type LoweringTarget } from './weights.ts'
 
 const SIMPLE_NODE = {
   add: 'Add',
@@ -35,22 +29,22 @@ const SIMPLE_NODE = {
  * The ONNX model of a graph. Frozen weights are references into their files, relative to `weightFolder`.
  * Inputs and outputs keep their names and types.
  */
-export function lowerToOnnx(graph: Graph, weightFolder: string): Uint8Array {
-  return new Lowering(graph, weightFolder).run()
+export function lowerToOnnx(graph: Graph, weightFolder: string, target: LoweringTarget): Uint8Array {
+  return new Lowering(graph, weightFolder, target).run()
 }
 
 class Lowering {
   private readonly graph: Graph
-  private readonly weightFolder: string
+  private readonly weights: WeightEmitter
   private readonly model = new OnnxModel()
   private readonly shapes = new ShapeEmitter(this.model)
   private readonly names = new Map<Tensor, string>()
   private readonly splits: Map<Tensor, Tensor[]>
   private readonly normalised: Map<string, Tensor>
 
-  constructor(graph: Graph, weightFolder: string) {
+  constructor(graph: Graph, weightFolder: string, target: LoweringTarget) {
     this.graph = graph
-    this.weightFolder = weightFolder
+    this.weights = new WeightEmitter(this.model, weightFolder, target)
     this.splits = findSplits(graph)
     this.normalised = new Map(
       graph.tensors.flatMap((tensor) =>
@@ -64,10 +58,9 @@ class Lowering {
       this.model.input(name, ONNX_TYPE[dtype], shape)
       this.shapes.provide(name, shape)
     }
-    for (const tensor of this.graph.tensors) {
-      if (this.names.has(tensor)) continue
-      this.names.set(tensor, this.lower(tensor))
-    }
+    for (const tensor of this.graph.tensors)
+      // Weights are emitted where they are used: how depends on the use.
+      if (!this.names.has(tensor) && tensor.op.kind !== 'weight') this.names.set(tensor, this.lower(tensor))
     for (const { name, tensor } of this.graph.outputs) {
       this.model.node('Identity', [this.nameOf(tensor)], {}, { outputs: [name] })
       this.model.output(name, ONNX_TYPE[tensor.dtype])
@@ -76,6 +69,7 @@ class Lowering {
   }
 
   private nameOf(tensor: Tensor | undefined): string {
+    if (tensor?.op.kind === 'weight') return this.weights.floats(tensor.op.source)
     const name = tensor === undefined ? undefined : this.names.get(tensor)
     if (name === undefined)
       throw new GspoError(
@@ -86,6 +80,8 @@ class Lowering {
   }
 
   private lower(tensor: Tensor): string {
+    const special = this.lowerWeightUse(tensor)
+    if (special !== undefined) return special
     const { op, inputs, shape } = tensor
     const names = inputs.map((input) => this.nameOf(input))
     const [first, second] = names
@@ -94,7 +90,7 @@ class Lowering {
       case 'input':
         return op.name
       case 'weight':
-        return this.weight(op.source)
+        return this.weights.floats(op.source)
       case 'constant':
         return this.constant(tensor, op.values)
       case 'add':
@@ -185,14 +181,14 @@ class Lowering {
     }
   }
 
-  private weight(source: WeightSource): string {
-    const location = path.relative(this.weightFolder, source.file)
-    const name = this.model.external(source.name, STORED_TYPE[source.stored], source.shape, {
-      location,
-      offset: source.offset,
-      length: source.byteLength,
-    })
-    return source.stored === 'F32' ? name : this.model.node('Cast', [name], { to: ONNX_TYPE.f32 })
+  /** Uses of a frozen tensor that need not make floats of all of it: rows of a table, a product with codes. */
+  private lowerWeightUse({ op, inputs }: Tensor): string | undefined {
+    const [first, second] = inputs
+    if (op.kind === 'gatherRows' && first?.op.kind === 'weight')
+      return this.weights.rows(first.op.source, this.nameOf(second))
+    if (op.kind === 'matmul' && op.transB && !op.transA && op.alpha === 1 && second?.op.kind === 'weight')
+      return this.weights.product(this.nameOf(first), second.op.source)
+    return undefined
   }
 
   private constant(tensor: Tensor, values: readonly number[]): string {

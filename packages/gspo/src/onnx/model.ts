@@ -10,7 +10,7 @@ export const ONNX_TYPE = {
   bool: 9,
   f16: 10,
   bf16: 16,
-  int4: 22,
+  uint4: 21,
 } as const
 
 /** An attribute's value: a float must say so, a plain number is an integer. */

@@ -8,14 +8,20 @@ import { GspoError } from '../errors.ts'
 import type { WeightSource } from '../graph/ops.ts'
 import { readSafetensorsHeader } from './safetensors.ts'
 
+/** Looked up or added as it is, multiplied with, or multiplied with as the head of a decoding step. */
+export type WeightUse = 'values' | 'matrix' | 'decode-head'
+
 /** All tensors of a checkpoint, and the files they lie in. */
 export interface Checkpoint {
   /** Absolute paths without symbolic links, in the order of their names. */
   readonly files: readonly string[]
   /** Whether there is a tensor of this name. */
   has(name: string): boolean
-  /** The tensor of this name; throws TENSOR_MISSING, TENSOR_SHAPE or BAD_SAFETENSORS (a type it cannot use). */
-  get(name: string, shape: readonly number[]): WeightSource
+  /**
+   * The tensor of this name; `use` says what for, since a matrix may have been prepared for multiplication.
+   * Throws TENSOR_MISSING, TENSOR_SHAPE or BAD_SAFETENSORS (a type it cannot use).
+   */
+  get(name: string, shape: readonly number[], use?: WeightUse): WeightSource
   /** Number of elements of all tensors. */
   readonly parameters: number
 }

@@ -1,0 +1,178 @@
+/**
+ * Rewrites frozen matrices once, at load, into a private file that all sessions map: 16-bit floats as float32, and in
+ * 4-bit mode the linear layers as blockwise codes. What is float32 already stays where it is.
+ */
+import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises'
+import { realpathSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { QUANT_BLOCK } from '../defaults.ts'
+import { GspoError } from '../errors.ts'
+import type { WeightSource } from '../graph/ops.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { quantiseRows, type QuantBits } from './quantise.ts'
+import { decodeBf16 } from './safetensors.ts'
+
+/** A checkpoint whose matrices are ready, and the folder to remove when nothing maps it any more. */
+export interface PreparedCheckpoint extends Checkpoint {
+  /** Removes the private file; the sessions that map it must be closed first. */
+  dispose(): Promise<void>
+}
+
+/** Matrices by use: linear layers of the decoder, and the head. */
+export interface MatrixUses {
+  readonly linears: readonly WeightSource[]
+  readonly head: WeightSource
+}
+
+/** Alignment of every part of the file, bytes: a cache line, and more than any element type needs. */
+const ALIGNMENT = 64
+
+/** Elements converted at once: 16 MB of float32. */
+const CHUNK_ELEMENTS = 1 << 22
+
+/** Prepares a checkpoint; without anything to do no file is written. */
+export async function prepareCheckpoint(
+  checkpoint: Checkpoint,
+  uses: MatrixUses,
+  options: { use4bit: boolean },
+): Promise<PreparedCheckpoint> {
+  const matrices = [...uses.linears, uses.head]
+  if (!options.use4bit && matrices.every(({ stored }) => stored === 'F32'))
+    return { ...checkpoint, dispose: () => Promise.resolve() }
+
+  const folder = realpathSync(await mkdtemp(path.join(tmpdir(), 'gym-weights-')))
+  const dispose = (): Promise<void> => rm(folder, { recursive: true, force: true })
+  try {
+    const file = path.join(folder, 'weights.bin')
+    const handle = await open(file, 'w')
+    const ready = new Map<string, WeightSource>()
+    let decodeHead: WeightSource | undefined
+    try {
+      const writer = new PreparedFile(handle, file)
+      for (const source of uses.linears) {
+        const isQuantised = options.use4bit && canQuantise(source)
+        ready.set(source.name, isQuantised ? await writer.quantised(source, 4) : await writer.widened(source))
+      }
+      ready.set(uses.head.name, await writer.widened(uses.head))
+      if (options.use4bit && canQuantise(uses.head)) decodeHead = await writer.quantised(uses.head, 8)
+    } finally {
+      await handle.close()
+    }
+    return {
+      ...checkpoint,
+      get: (name, shape, use = 'values') => {
+        const original = checkpoint.get(name, shape)
+        if (use === 'values') return original
+        return (use === 'decode-head' ? decodeHead : undefined) ?? ready.get(name) ?? original
+      },
+      dispose,
+    }
+  } catch (error) {
+    await dispose()
+    throw error
+  }
+}
+
+function canQuantise({ shape }: WeightSource): boolean {
+  return shape.length === 2 && (shape[1] ?? 0) % QUANT_BLOCK === 0
+}
+
+/** Appends tensors to the private file. */
+class PreparedFile {
+  private readonly handle: FileHandle
+  private readonly file: string
+  private end = 0
+
+  constructor(handle: FileHandle, file: string) {
+    this.handle = handle
+    this.file = file
+  }
+
+  async widened(source: WeightSource): Promise<WeightSource> {
+    if (source.stored === 'F32') return source
+    const offset = this.align()
+    for await (const values of readFloats(source)) await this.append(values)
+    return { ...source, file: this.file, stored: 'F32', offset, byteLength: this.end - offset }
+  }
+
+  async quantised(source: WeightSource, bits: QuantBits): Promise<WeightSource> {
+    const [rows = 0, columns = 0] = source.shape
+    const blocks = (rows * columns) / QUANT_BLOCK
+    const scales = new Float32Array(blocks)
+    const offset = this.align()
+    let done = 0
+    for await (const values of readFloats(source)) {
+      const part = quantiseRows(values, QUANT_BLOCK, bits)
+      scales.set(part.scales, done)
+      done += part.scales.length
+      await this.append(part.codes)
+    }
+    const byteLength = this.end - offset
+    const scalesOffset = this.align()
+    await this.append(scales)
+    const zeros = await this.zeroPoints(blocks, bits)
+    return {
+      ...source,
+      file: this.file,
+      stored: bits === 4 ? 'U4' : 'U8',
+      offset,
+      byteLength,
+      blocks: { size: QUANT_BLOCK, bits, scalesOffset, zerosOffset: zeros },
+    }
+  }
+
+  /** The code of zero for each block: MatMulNBits takes it for granted, DequantizeLinear wants it spelled out. */
+  private async zeroPoints(blocks: number, bits: QuantBits): Promise<number> {
+    const offset = this.align()
+    await this.append(new Uint8Array(Math.ceil((blocks * bits) / 8)).fill(bits === 4 ? 0x88 : 0x80))
+    return offset
+  }
+
+  private async append(values: Float32Array | Uint8Array): Promise<void> {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+    let written = 0
+    while (written < bytes.length) {
+      const { bytesWritten } = await this.handle.write(bytes, written, bytes.length - written, this.end)
+      written += bytesWritten
+      this.end += bytesWritten
+    }
+  }
+
+  private align(): number {
+    this.end = Math.ceil(this.end / ALIGNMENT) * ALIGNMENT
+    return this.end
+  }
+}
+
+/** A tensor's values as float32, in chunks of whole blocks. */
+async function* readFloats(source: WeightSource): AsyncGenerator<Float32Array> {
+  const width = source.stored === 'F32' ? 4 : 2
+  const handle = await open(source.file)
+  try {
+    for (let at = 0; at < source.byteLength;) {
+      const bytes = new Uint8Array(Math.min(CHUNK_ELEMENTS * width, source.byteLength - at))
+      let filled = 0
+      while (filled < bytes.length) {
+        const { bytesRead } = await handle.read(
+          bytes,
+          filled,
+          bytes.length - filled,
+          source.offset + at + filled,
+        )
+        if (bytesRead === 0)
+          throw new GspoError(
+            'BAD_SAFETENSORS',
+            `${source.file} ended inside ${source.name} while it was read`,
+          )
+        filled += bytesRead
+      }
+      at += bytes.length
+      if (source.stored === 'F32') yield new Float32Array(bytes.buffer)
+      else if (source.stored === 'BF16') yield decodeBf16(bytes)
+      else yield Float32Array.from(new Float16Array(bytes.buffer))
+    }
+  } finally {
+    await handle.close()
+  }
+}

@@ -58,3 +58,6 @@ export const ZSTD_LEVEL = 3
 
 /** log2 of the largest zstd window a reader allocates: 27 (128 MiB) is what the zstd tool itself accepts by default. */
 export const ZSTD_MAX_WINDOW_LOG = 27
+
+/** Bytes hashed or packed before the event loop gets a turn: 4 MiB is about 10 ms, which no heartbeat misses. */
+export const YIELD_BYTES = 4 * 1024 * 1024

@@ -15,6 +15,7 @@ import type { DeltaSignature } from './delta-signatures.ts'
 import { readSignatureBlock } from './delta-signatures.ts'
 import { WireError } from './errors.ts'
 import { sha3_256Stream } from './hash.ts'
+import { Pacer } from './pacer.ts'
 import { unpackTensor } from './tensor-codec.ts'
 import { elementCount, packedBytes } from './tensor-layout.ts'
 
@@ -85,6 +86,7 @@ export function decodeDeltaBuffer(
 class DeltaReader {
   readonly #reader: ByteReader
   readonly #limits: DeltaLimits
+  readonly #pacer = new Pacer()
   readonly #body: Hash | null
   readonly #file: Hash | null
   #tensors: Hash | null = null
@@ -182,6 +184,7 @@ class DeltaReader {
     const [storedBytes = -1] = readU64s(await this.#reader.read(8, `the data length of ${name}`))
     const packed = await this.#readData(name, compression, storedBytes, expectedBytes)
     this.#tensorsRead += 1
+    await this.#pacer.spend(expectedBytes)
     return { name, dtype, shape, values: unpackTensor(dtype, shape, elements, packed, name) }
   }
 

@@ -17,6 +17,7 @@ import { WireError } from './errors.ts'
 import { sha3_256, sha3_256Stream } from './hash.ts'
 import type { Identity } from './identity.ts'
 import { encodeKeyBinding } from './key-binding.ts'
+import { Pacer } from './pacer.ts'
 import { packTensor } from './tensor-codec.ts'
 import { elementCount } from './tensor-layout.ts'
 
@@ -161,6 +162,7 @@ async function* tensorChunks(
   tensors: readonly PreparedTensor[],
   compression: DeltaCompression,
 ): AsyncGenerator<Uint8Array> {
+  const pacer = new Pacer()
   yield u32(tensors.length)
   for (const { record, source, elements } of tensors) {
     const { name, dtype, shape } = source
@@ -177,6 +179,7 @@ async function* tensorChunks(
     length.writeBigUInt64LE(BigInt(stored.length))
     yield concatBytes(record, length)
     if (stored.length > 0) yield stored
+    await pacer.spend(packed.length)
   }
 }
 

@@ -1,7 +1,7 @@
 /** What the fuzzer promises of every mutant, and the loop that checks it. */
 import { decodeDeltaBuffer, DELTA_COMPRESSIONS, encodeDeltaToBuffer, WireError } from '@gym-node/wire'
 import type { DeltaLimits, DeltaTensor } from '@gym-node/wire'
-import { mutate, Random } from './delta-mutator.ts'
+import { fieldsOf, mutate, Random } from './delta-mutator.ts'
 import { SAMPLE_METADATA, sampleTensors, testIdentity } from './samples.ts'
 
 /** What a run found. */
@@ -51,8 +51,15 @@ export async function runFuzz(cases: number, seed: number): Promise<FuzzReport> 
 async function readMutant(mutant: Uint8Array): Promise<string> {
   try {
     const delta = await decodeDeltaBuffer(mutant, LIMITS)
-    for await (const tensor of delta.tensors()) requireSound(tensor)
+    const tensors: DeltaTensor[] = []
+    for await (const tensor of delta.tensors()) {
+      requireSound(tensor)
+      tensors.push(tensor)
+    }
     await delta.finish()
+    const { compression } = delta.header
+    const again = await encodeDeltaToBuffer({ metadata: delta.metadata, tensors, compression })
+    requireOneSpelling(mutant, again)
     return 'read'
   } catch (error) {
     if (error instanceof WireError) return error.code
@@ -65,6 +72,29 @@ function requireSound({ name, shape, values }: DeltaTensor): void {
   if (values.length !== elements)
     throw new Error(`${name}: ${values.length} values for shape ${shape.join('x')}`)
   if (!values.every(Number.isFinite)) throw new Error(`${name}: a value is not finite`)
+}
+
+/** Whatever is read is the only spelling of its content: writing it again gives the same bytes. */
+function requireOneSpelling(mutant: Uint8Array, again: Uint8Array): void {
+  const [seen, written] = [contentOf(mutant), contentOf(again)]
+  for (const [i, field] of seen.entries()) {
+    if (field !== written[i]) throw new Error(`reads, but is written again as ${written[i]}, not ${field}`)
+  }
+}
+
+/** Each field but those with more than one true form: frames, the scales of lossy dtypes, checksum and signatures. */
+function contentOf(file: Uint8Array): string[] {
+  const { fields, bodyEnd } = fieldsOf(file)
+  const isCompressed = file[6] !== 0
+  let dtype = 0
+  const content: string[] = []
+  for (const { what, offset, size } of fields) {
+    if (what === 'dtype') dtype = file[offset]
+    if (offset >= bodyEnd || what === 'checksum' || what === 'flags') continue
+    if ((what === 'data' || what === 'data length') && (isCompressed || dtype > 2)) continue
+    content.push(`${what} ${Buffer.from(file).toString('hex', offset, offset + size)}`)
+  }
+  return content
 }
 
 async function makeOriginals(): Promise<Uint8Array[]> {

@@ -1,6 +1,6 @@
 /** Fixed inputs that several tests share: identities from constant seeds, metadata, deterministic tensors. */
-import type { DeltaMetadata, DeltaTensorSource, Identity } from '@gym-node/wire'
-import { createIdentity } from '@gym-node/wire'
+import type { DeltaInput, DeltaMetadata, DeltaTensor, DeltaTensorSource, Identity } from '@gym-node/wire'
+import { createIdentity, decodeDeltaBuffer } from '@gym-node/wire'
 
 /** Identity number `n`; the same in every run. */
 export function testIdentity(n: number): Identity {
@@ -52,4 +52,29 @@ export function sampleTensors(): DeltaTensorSource[] {
     { name: 'empty', dtype: 'bf16', shape: [0, 9], values: new Float32Array(0) },
     { name: 'scalar', dtype: 'f32', shape: [], values: Float32Array.of(-1.5) },
   ]
+}
+
+/** An unsigned, uncompressed file's input. */
+export const SAMPLE: DeltaInput = { metadata: SAMPLE_METADATA, tensors: sampleTensors(), compression: 'none' }
+
+/** Lower-case hexadecimal. */
+export function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex')
+}
+
+/** All items of an asynchronous iterable. */
+export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
+}
+
+/** `bytes` in pieces of `size`. */
+export function* inChunks(bytes: Uint8Array, size: number): Generator<Uint8Array> {
+  for (let i = 0; i < bytes.length; i += size) yield bytes.subarray(i, i + size)
+}
+
+/** All tensors of a file in memory. */
+export async function readAll(bytes: Uint8Array): Promise<DeltaTensor[]> {
+  return collect((await decodeDeltaBuffer(bytes)).tensors())
 }

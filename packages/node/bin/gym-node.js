@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import module from 'node:module'
-import { dirname, join } from 'node:path'
+import { dirname, join, sep } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const REQUIRED_NODE_MAJOR = 24
@@ -15,8 +15,8 @@ const SOURCE_CONDITION = 'gym-source'
 const here = dirname(fileURLToPath(import.meta.url))
 const sourceEntry = join(here, '..', 'src', 'cli', 'entry.ts')
 const builtEntry = join(here, '..', 'dist', 'cli', 'entry.js')
-/** The published package has no `src`; a checkout always runs what can be edited. */
-const inCheckout = existsSync(sourceEntry)
+/** A checkout runs what can be edited; Node strips no types under node_modules, so an installed package is built. */
+const inCheckout = existsSync(sourceEntry) && !here.split(sep).includes('node_modules')
 
 if (Number(process.versions.node.split('.')[0]) < REQUIRED_NODE_MAJOR) runWithNewerNode()
 else await runHere()

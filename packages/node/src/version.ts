@@ -28,7 +28,7 @@ function readVersion(): string {
 /** `build <commit>` when the published build wrote it down, else `source`. */
 function readCommit(): string {
   try {
-    return `build ${readFileSync(new URL('../dist/commit.txt', import.meta.url), 'utf8').trim()}`
+    return `build ${readFileSync(new URL('./commit.txt', import.meta.url), 'utf8').trim()}`
   } catch {
     return 'source' // a checkout has no build; the commit is git's to tell
   }

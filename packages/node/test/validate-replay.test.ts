@@ -252,7 +252,7 @@ describe('a cheat', () => {
       })),
     }))
     const forged = await retrained({ ...work, traces })
-    const verdict = await replay(await filesOf(forged), { tolerance: { resample_groups: 3 } })
+    const verdict = await replay(await filesOf(forged), { tolerance: { resample_share: 0.5 } })
     assert.deepEqual(failed(verdict), ['resampling'], 'logprobs, rewards and arithmetic are all right')
     assert.match(detail(verdict, 'resampling'), /traced \[[\d ]+\], the seed draws \[[\d ]+\]/)
   })

@@ -72,9 +72,11 @@ function eachCompletion(
  * 2501.16007, with the logprobs themselves as the commitment).
  */
 export function tokensCheck(pairs: StepPairs, tolerance: ReplayConfig): Check {
+  if (tolerance.recompute_share === 0) return unchecked('tokens', 'no logprobs were recomputed')
   let [worst, sum, count] = [0, 0, 0]
   let worstPlace = ''
   eachCompletion(pairs, ({ logps }, replayed, where) => {
+    if (replayed.logps.length === 0) return // a group that was not drawn for this check
     for (const [t, logp] of logps.entries()) {
       const difference = Math.abs(logp - (replayed.logps[t] ?? NaN))
       sum += difference
@@ -111,6 +113,7 @@ export function samplingCheck(pairs: StepPairs, config: ResolvedConfig, toleranc
       'top_k, top_p or min_p filter the samples, so their surprise has another mean',
     )
   }
+  if (tolerance.recompute_share === 0) return unchecked('sampling', 'no logprobs were recomputed')
   let [sum, squares, count] = [0, 0, 0]
   eachCompletion(pairs, (_traced, { logps, entropies }) => {
     for (const [t, logp] of logps.entries()) {

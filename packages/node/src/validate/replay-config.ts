@@ -23,11 +23,21 @@ export const replayConfigSchema = z.strictObject({
     .describe(
       'Deviations by which the tokens may be more or less surprising than samples of the policy are.',
     ),
-  resample_groups: z
-    .int()
+  // The worker does not know which: a fraud in a share f of n checked groups goes unseen with probability (1 - f)^n.
+  recompute_share: z
+    .number()
     .min(0)
-    .default(1)
-    .describe('Groups of each step that are sampled again from the seed, picked at random; 0 samples none.'),
+    .max(1)
+    .default(0.125)
+    .describe('Share of the round’s groups, at least two, whose logprobs are recomputed, picked at random.'),
+  resample_share: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.0625)
+    .describe(
+      'Share of the round’s groups, at least one, that are sampled again from the seed; 0 samples none.',
+    ),
   // Float32 engines that differ in the last bits flip a draw about once in 10^5 tokens, so honest shares are near 1;
   // another model with the same draws still agreed on 78 % of short completions.
   min_resample_match: z

@@ -101,13 +101,11 @@ async function replayWith(
   let replayed: ReplayedStep[]
   try {
     await trainer.importState(input.base)
-    const resample = pickGroups(
-      trace.steps.map(({ groups }) => groups.length),
-      tolerance.resample_groups,
-      input.pick ?? pickFresh,
-    )
+    const sizes = trace.steps.map(({ groups }) => groups.length)
+    const pick = input.pick ?? pickFresh
     replayed = await trainer.replay(trace.steps, {
-      resample,
+      recompute: pickGroups(sizes, tolerance.recompute_share, 2, pick),
+      resample: pickGroups(sizes, tolerance.resample_share, 1, pick),
       ...(input.signal === undefined ? {} : { signal: input.signal }),
     })
   } catch (error) {
@@ -146,14 +144,23 @@ function pickFresh(below: number): number {
   return randomInt(below)
 }
 
-/** `count` different groups of each step, drawn without the worker's knowledge. */
-function pickGroups(sizes: readonly number[], count: number, pick: (below: number) => number): number[][] {
-  return sizes.map((size) => {
-    const left = Array.from({ length: size }, (_, index) => index)
-    const chosen: number[] = []
-    while (chosen.length < count && left.length > 0) chosen.push(...left.splice(pick(left.length), 1))
-    return chosen
-  })
+/**
+ * A share of all the round's groups, at least `least` unless the share is 0, drawn without the worker's knowledge; for
+ * each step the indices of its groups.
+ */
+function pickGroups(
+  sizes: readonly number[],
+  share: number,
+  least: number,
+  pick: (below: number) => number,
+): number[][] {
+  const chosen = sizes.map((): number[] => [])
+  const left = sizes.flatMap((size, step) => Array.from({ length: size }, (_, group) => ({ step, group })))
+  const count = share === 0 ? 0 : Math.max(least, Math.round(share * left.length))
+  for (let done = 0; done < count && left.length > 0; done += 1) {
+    for (const { step, group } of left.splice(pick(left.length), 1)) chosen[step]?.push(group)
+  }
+  return chosen
 }
 
 /**

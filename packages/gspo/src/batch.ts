@@ -1,5 +1,6 @@
 /** Packs token batches for the training graph: pure. Equal prompts in a row become one, columns of padding go. */
 import { GspoError } from './errors.ts'
+import { MICRO_BATCH_TOKENS } from './defaults.ts'
 import type { Feed } from './engine/engine.ts'
 import { maskNames } from './models/training-graph.ts'
 import type { TokenBatch } from './policy-types.ts'
@@ -65,11 +66,36 @@ function gcd(a: number, b: number): number {
   return b === 0 ? a : gcd(b, a % b)
 }
 
-/** Which rows to pack: whole groups of `group` rows with one prompt each; `isWhole` runs last tokens through too. */
-export interface PackRequest {
+/** Rows that run through a graph together: whole groups, or parts of a group that is too large. */
+export interface RowRange {
   readonly firstRow: number
   readonly rows: number
+  /** Rows that share a prompt. */
   readonly group: number
+}
+
+/** Cuts a batch into parts of at most `maxTokens` tokens, one row at least. */
+export function splitRows(batch: TokenBatch, maxTokens = MICRO_BATCH_TOKENS): RowRange[] {
+  const shared = groupSize(batch)
+  const rowTokens = Math.max(batch.completionLength, 1)
+  const isWhole = batch.promptLength + shared * rowTokens <= maxTokens
+  const group = isWhole ? shared : largestDivisor(shared, (maxTokens - batch.promptLength) / rowTokens)
+  const groupTokens = batch.promptLength + group * rowTokens
+  const rows = group * Math.max(Math.floor(maxTokens / groupTokens), 1)
+  const parts: RowRange[] = []
+  for (let firstRow = 0; firstRow < batch.rows; firstRow += rows)
+    parts.push({ firstRow, rows: Math.min(rows, batch.rows - firstRow), group })
+  return parts
+}
+
+function largestDivisor(value: number, limit: number): number {
+  for (let divisor = Math.floor(Math.min(value, limit)); divisor > 1; divisor--)
+    if (value % divisor === 0) return divisor
+  return 1
+}
+
+/** What to pack; `isWhole` runs last tokens through too. */
+export interface PackRequest extends RowRange {
   readonly isWhole: boolean
   /** Sliding-window sizes that occur in the model; null for none. */
   readonly windows: readonly (number | null)[]

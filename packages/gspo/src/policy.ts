@@ -1,8 +1,7 @@
 /** Loads a model folder into a `Policy`: compiled graphs, one adapter, rotary tables. Graphs compile when first used. */
 import { stat } from 'node:fs/promises'
-import { checkBatch, groupSize, packBatch, type PackedBatch } from './batch.ts'
+import { checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
 import { startDecoding } from './decoding.ts'
-import { MICRO_BATCH_TOKENS } from './defaults.ts'
 import type { Engine, Feed, Session } from './engine/engine.ts'
 import { createOnnxCpuEngine } from './engine/onnx-cpu.ts'
 import { GspoError } from './errors.ts'
@@ -15,7 +14,7 @@ import { decodeGraph } from './models/decode-graph.ts'
 import { ADAPTER_INPUT, headName } from './models/layers.ts'
 import { lossVariant } from './models/loss.ts'
 import { expertModule, loraSites } from './models/modules.ts'
-import { ropeFrequencies, ropeTables } from './models/rope.ts'
+import { createRopeCache, type RopeCache } from './models/rope.ts'
 import { lossAndGradientGraph, scoreGraph, type ModelSource } from './models/training-graph.ts'
 import type {
   Decoding,
@@ -89,7 +88,7 @@ class GraphPolicy implements Policy {
   private readonly sessions = new Map<string, Promise<Session>>()
   private readonly adapter: Feed
   private readonly noAdapter: Feed
-  private tables: { positions: number; cos: Feed; sin: Feed } | undefined
+  private readonly ropeFeeds: RopeCache
   private isClosed = false
 
   constructor(model: ModelSummary, source: ModelSource, engine: Engine, dispose: () => Promise<void>) {
@@ -99,6 +98,7 @@ class GraphPolicy implements Policy {
     this.engine = engine.name
     this.dispose = dispose
     this.adapterLayout = source.layout
+    this.ropeFeeds = createRopeCache(source.config)
     const { length } = source.layout
     this.adapter = { dims: [length], values: new Float32Array(length) }
     this.noAdapter = { dims: [length], values: new Float32Array(length) }
@@ -179,7 +179,7 @@ class GraphPolicy implements Policy {
         config: this.source.config,
         session,
         adapter: this.adapter,
-        ropeTables: (positions) => this.ropeFeeds(positions),
+        ropeTables: this.ropeFeeds,
       },
       prompts,
     )
@@ -205,19 +205,9 @@ class GraphPolicy implements Policy {
 
   /** Cuts a batch into parts that fit, whole groups as long as one fits. */
   private *parts(batch: TokenBatch): Generator<PackedBatch> {
-    const shared = groupSize(batch)
-    const rowTokens = Math.max(batch.completionLength, 1)
-    const isWhole = batch.promptLength + shared * rowTokens <= MICRO_BATCH_TOKENS
-    const group = isWhole
-      ? shared
-      : largestDivisor(shared, (MICRO_BATCH_TOKENS - batch.promptLength) / rowTokens)
-    const groupTokens = batch.promptLength + group * rowTokens
-    const rows = group * Math.max(Math.floor(MICRO_BATCH_TOKENS / groupTokens), 1)
-    for (let firstRow = 0; firstRow < batch.rows; firstRow += rows) {
+    for (const part of splitRows(batch)) {
       const packed = packBatch(batch, {
-        firstRow,
-        rows: Math.min(rows, batch.rows - firstRow),
-        group,
+        ...part,
         isWhole: this.source.config.moe !== null,
         windows: this.source.config.windows,
       })
@@ -257,17 +247,6 @@ class GraphPolicy implements Policy {
       throw new GspoError('BAD_OPTION', `temperature is ${temperature}; the loss needs one above 0`)
     return { ...this.ropeFeeds(part.positions), inverse_temperature: scalarFeed(1 / temperature) }
   }
-
-  private ropeFeeds(positions: number): { cos: Feed; sin: Feed } {
-    if (this.tables === undefined || this.tables.positions < positions) {
-      const frequencies = ropeFrequencies(this.source.config.rope, this.source.config.headSize)
-      const size = Math.min(Math.max(2 * positions, 256), Math.max(this.model.maxPositions, positions))
-      const { cos, sin } = ropeTables(frequencies, size)
-      const dims = [size, frequencies.inverse.length]
-      this.tables = { positions: size, cos: { dims, values: cos }, sin: { dims, values: sin } }
-    }
-    return { cos: this.tables.cos, sin: this.tables.sin }
-  }
 }
 
 function emptyScores({ rows, completionLength }: TokenBatch): TokenScores {
@@ -298,10 +277,4 @@ function addTo(sum: Float32Array, part: Feed['values'] | undefined): void {
 
 function scalarFeed(value: number): Feed {
   return { dims: [], values: Float32Array.of(value) }
-}
-
-function largestDivisor(value: number, limit: number): number {
-  for (let divisor = Math.floor(Math.min(value, limit)); divisor > 1; divisor--)
-    if (value % divisor === 0) return divisor
-  return 1
 }

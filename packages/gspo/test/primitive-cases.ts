@@ -190,7 +190,7 @@ export const PRIMITIVE_CASES: readonly PrimitiveCase[] = [
   {
     name: 'rmsNorm',
     feeds: { a: floats([3, 4], 29), w: floats([4], 30) },
-    wanted: ['a'],
+    wanted: ['a', 'w'],
     build: (g, input) => g.rmsNorm(input('a'), input('w'), 1e-6),
   },
   {

@@ -221,7 +221,6 @@ function backward(
     case 'scatterPick':
       return [g.pick(gradient, input(1))]
     case 'rmsNorm': {
-      if (isNeeded(input(1))) throw new GspoError('BAD_GRAPH', 'the weight of rmsNorm is frozen')
       // dx = r (u - n mean(u n)), u = gradient * weight, n = x r, r = the inverse root mean square.
       const [x, weight] = [input(0), input(1)]
       const inverse = g.inverseRms(x, op.epsilon)
@@ -231,7 +230,10 @@ function backward(
       const size = dimOf(x, axis)
       if (typeof size !== 'number') throw new GspoError('BAD_GRAPH', `rmsNorm over ${size} numbers`)
       const mean = g.mul(g.sum(g.mul(upstream, normal), [axis], true), g.constant(1 / size))
-      return [g.mul(g.sub(upstream, g.mul(normal, mean)), inverse)]
+      return [
+        when(0, () => g.mul(g.sub(upstream, g.mul(normal, mean)), inverse)),
+        when(1, () => unbroadcast(g, g.mul(gradient, normal), weight.shape)),
+      ]
     }
     case 'rope':
       // A rotation: its adjoint turns the other way. A scaling inside cos and sin stays as it is.

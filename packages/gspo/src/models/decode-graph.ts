@@ -4,7 +4,7 @@ import { GraphBuilder, type Graph } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
 import { cachedAttention, type CacheDims } from './attention.ts'
 import { decoderStack } from './decoder.ts'
-import { adapterMatrices, embed, headWeight, type LayerContext } from './layers.ts'
+import { adapterMatrices, embed, frozenWeights, headWeight, type LayerContext } from './layers.ts'
 import type { ModelSource } from './training-graph.ts'
 
 const DIMS: CacheDims = { rows: 'R', queries: 'Q', cached: 'M' }
@@ -30,7 +30,7 @@ export function decodeGraph(source: ModelSource): Graph {
   const context: LayerContext = {
     g,
     config,
-    checkpoint,
+    weight: frozenWeights(g, checkpoint),
     adapter: adapterMatrices(g, source.layout, source.lora),
   }
   const { rows, queries, cached } = DIMS

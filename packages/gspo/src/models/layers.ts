@@ -4,7 +4,7 @@ import { dimOf } from '../graph/graph.ts'
 import { mulDims } from '../graph/dims.ts'
 import type { Tensor } from '../graph/ops.ts'
 import { loraScale, loraTensorName, type AdapterLayout, type LoraConfig } from '../lora.ts'
-import type { Checkpoint } from '../weights/checkpoint.ts'
+import type { Checkpoint, WeightUse } from '../weights/checkpoint.ts'
 import type { ModelConfig } from './config.ts'
 import type { FeedForwardNames } from './modules.ts'
 
@@ -12,8 +12,14 @@ import type { FeedForwardNames } from './modules.ts'
 export interface LayerContext {
   readonly g: GraphBuilder
   readonly config: ModelConfig
-  readonly checkpoint: Checkpoint
   readonly adapter: AdapterMatrices
+  /** A weight of the model by its name in the checkpoint; throws when there is none of that shape. */
+  readonly weight: (name: string, shape: readonly number[], use?: WeightUse) => Tensor
+}
+
+/** Weights that stay frozen in the checkpoint's files. */
+export function frozenWeights(g: GraphBuilder, checkpoint: Checkpoint): LayerContext['weight'] {
+  return (name, shape, use) => g.weight(checkpoint.get(name, shape, use))
 }
 
 /** The adapter inside a graph: one flat input, cut into matrices. */
@@ -50,16 +56,16 @@ export function adapterMatrices(g: GraphBuilder, layout: AdapterLayout, lora: Lo
 
 /** y = x W^T (+ bias) (+ s (x A^T) B^T) for x [T, in]. */
 export function linear(
-  { g, checkpoint, adapter }: LayerContext,
+  { g, weight, adapter }: LayerContext,
   module: string,
   x: Tensor,
   outSize: number,
   hasBias = false,
 ): Tensor {
   const inSize = dimOf(x, 1)
-  const weight = g.weight(checkpoint.get(`${module}.weight`, [outSize, Number(inSize)], 'matrix'))
-  let y = g.matmul(x, weight, { transB: true })
-  if (hasBias) y = g.add(y, g.weight(checkpoint.get(`${module}.bias`, [outSize])))
+  const matrix = weight(`${module}.weight`, [outSize, Number(inSize)], 'matrix')
+  let y = g.matmul(x, matrix, { transB: true })
+  if (hasBias) y = g.add(y, weight(`${module}.bias`, [outSize]))
   const lora = adapter.of(module)
   if (lora === undefined) return y
   const low = g.matmul(x, lora.a, { transB: true })
@@ -67,9 +73,8 @@ export function linear(
 }
 
 /** RMSNorm with the weight of `module`. */
-export function norm({ g, config, checkpoint }: LayerContext, module: string, x: Tensor): Tensor {
-  const weight = g.weight(checkpoint.get(`${module}.weight`, [Number(x.shape.at(-1))]))
-  return g.rmsNorm(x, weight, config.normEpsilon)
+export function norm({ g, config, weight }: LayerContext, module: string, x: Tensor): Tensor {
+  return g.rmsNorm(x, weight(`${module}.weight`, [Number(x.shape.at(-1))]), config.normEpsilon)
 }
 
 /** Rotary embedding's inputs: a position for each token, and tables of cosine and sine. */
@@ -122,16 +127,16 @@ export function gatedFeedForward(
 }
 
 /** Rows of the embedding matrix for ids [T]. */
-export function embed({ g, config, checkpoint }: LayerContext, ids: Tensor): Tensor {
-  return g.gatherRows(g.weight(checkpoint.get(EMBEDDING, [config.vocabSize, config.hiddenSize])), ids)
+export function embed({ g, config, weight }: LayerContext, ids: Tensor): Tensor {
+  return g.gatherRows(weight(EMBEDDING, [config.vocabSize, config.hiddenSize]), ids)
 }
 
 /** The head's matrix [vocab, hidden]: its own, or the embedding's when tied. */
 export function headWeight(
-  { g, config, checkpoint }: LayerContext,
+  { config, weight }: LayerContext,
   use: 'matrix' | 'decode-head' = 'matrix',
 ): Tensor {
-  return g.weight(checkpoint.get(headName(config), [config.vocabSize, config.hiddenSize], use))
+  return weight(headName(config), [config.vocabSize, config.hiddenSize], use)
 }
 
 /** The head's name in the checkpoint. */

@@ -1,5 +1,6 @@
 /** Rotary position embedding (arXiv 2104.09864) and its scalings: frequencies, and tables of cosines and sines. */
-import type { RopeConfig } from './config.ts'
+import type { Feed } from '../engine/engine.ts'
+import type { ModelConfig, RopeConfig } from './config.ts'
 
 /** Inverse frequencies of the rotated pairs, and the factor on cosine and sine. */
 export interface RopeFrequencies {
@@ -39,6 +40,27 @@ export function ropeTables(
       sin[position * pairs + pair] = Math.sin(angle) * attentionFactor
     }
   return { cos, sin }
+}
+
+/** Tables for at least so many positions, as inputs of a graph. */
+export type RopeCache = (positions: number) => { cos: Feed; sin: Feed }
+
+/** Positions that the first tables have, so that short texts never need larger ones. */
+const FIRST_POSITIONS = 256
+
+/** Keeps one pair of tables and makes larger ones when they are asked for. */
+export function createRopeCache({ rope, headSize, maxPositions }: ModelConfig): RopeCache {
+  const frequencies = ropeFrequencies(rope, headSize)
+  let known: { positions: number; cos: Feed; sin: Feed } | undefined
+  return (positions) => {
+    if (known === undefined || known.positions < positions) {
+      const size = Math.max(Math.min(Math.max(2 * positions, FIRST_POSITIONS), maxPositions), positions)
+      const { cos, sin } = ropeTables(frequencies, size)
+      const dims = [size, frequencies.inverse.length]
+      known = { positions: size, cos: { dims, values: cos }, sin: { dims, values: sin } }
+    }
+    return { cos: known.cos, sin: known.sin }
+  }
 }
 
 function llama3(frequency: number, rope: Extract<RopeConfig, { type: 'llama3' }>): number {

@@ -8,7 +8,7 @@ import type { Checkpoint } from '../weights/checkpoint.ts'
 import { groupAttention, type GroupDims, type GroupMasks } from './attention.ts'
 import type { ModelConfig } from './config.ts'
 import { decoderStack, type StackOutput } from './decoder.ts'
-import { adapterMatrices, embed, headWeight, type LayerContext } from './layers.ts'
+import { adapterMatrices, embed, frozenWeights, headWeight, type LayerContext } from './layers.ts'
 import { lossGraph, type LossVariant } from './loss.ts'
 import { balancingLoss } from './moe.ts'
 
@@ -88,11 +88,11 @@ export function lossAndGradientGraph(source: ModelSource, variant: LossVariant):
 }
 
 function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: ModelSource): LayerContext {
-  return { g, config, checkpoint, adapter: adapterMatrices(g, layout, lora) }
+  return { g, config, weight: frozenWeights(g, checkpoint), adapter: adapterMatrices(g, layout, lora) }
 }
 
 /** Hidden rows that predict the scored tokens, divided by the temperature: [N, hidden]. */
-function scoredRows(context: LayerContext): StackOutput {
+export function scoredRows(context: LayerContext): StackOutput {
   const { g, config } = context
   const { prompts, group, promptLength, completionLength } = DIMS
   const promptTokens = mulDims(prompts, promptLength)

@@ -4,7 +4,17 @@ import tseslint from 'typescript-eslint'
 
 /** Packages that a package may not import; the allowed direction is wire <- ring <- node and gspo <- node. */
 const FORBIDDEN = {
-  wire: ['@gym-node/ring', '@gym-node/gspo', 'gym-node', 'libp2p', '@libp2p/*', 'onnxruntime-node', 'node:fs', 'node:fs/promises', 'node:net'],
+  wire: [
+    '@gym-node/ring',
+    '@gym-node/gspo',
+    'gym-node',
+    'libp2p',
+    '@libp2p/*',
+    'onnxruntime-node',
+    'node:fs',
+    'node:fs/promises',
+    'node:net',
+  ],
   ring: ['@gym-node/gspo', 'gym-node', 'onnxruntime-node'],
   gspo: ['@gym-node/wire', '@gym-node/ring', 'gym-node', 'libp2p', '@libp2p/*'],
 }
@@ -14,7 +24,12 @@ const direction = Object.entries(FORBIDDEN).map(([name, group]) => ({
   rules: {
     'no-restricted-imports': [
       'error',
-      { patterns: [{ group, message: `packages/${name} must not depend on this: see ARCHITECTURE.md` }, { group: ['../../*/src/*', '../../../*/src/*'], message: 'import another package by its name' }] },
+      {
+        patterns: [
+          { group, message: `packages/${name} must not depend on this: see ARCHITECTURE.md` },
+          { group: ['../../*/src/*', '../../../*/src/*'], message: 'import another package by its name' },
+        ],
+      },
     ],
   },
 }))
@@ -27,7 +42,18 @@ export default tseslint.config(
     extends: [...tseslint.configs.recommendedTypeChecked],
     languageOptions: { parserOptions: { project: './tsconfig.json', tsconfigRootDir: import.meta.dirname } },
     rules: {
-      '@typescript-eslint/no-floating-promises': ['error', { allowForKnownSafeCalls: [{ from: 'package', package: 'node:test', name: ['it', 'test', 'describe', 'suite', 'before', 'after'] }] }],
+      '@typescript-eslint/no-floating-promises': [
+        'error',
+        {
+          allowForKnownSafeCalls: [
+            {
+              from: 'package',
+              package: 'node:test',
+              name: ['it', 'test', 'describe', 'suite', 'before', 'after'],
+            },
+          ],
+        },
+      ],
       '@typescript-eslint/no-misused-promises': 'error',
       '@typescript-eslint/await-thenable': 'error',
       '@typescript-eslint/no-explicit-any': 'error',
@@ -41,6 +67,9 @@ export default tseslint.config(
     },
   },
   { files: ['test/**/*.ts', 'packages/*/test/**/*.ts', 'bench/**/*.ts'], rules: { 'no-console': 'off' } },
-  { files: ['**/*.js'], languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly' } } },
+  {
+    files: ['**/*.js'],
+    languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly' } },
+  },
   ...direction,
 )

@@ -3,8 +3,8 @@
     python3 delta_reference.py decode FILE          JSON on stdout: header, metadata, tensors, signatures
     python3 delta_reference.py encode SPEC FILE     SPEC is JSON: metadata, compression, tensors (values: hex of f32)
 
-Exit code 1 and one line on stderr when a file breaks the format. Zstandard is read with the standard library's
-compression.zstd (Python 3.14 or later); older ones read only raw and run-length blocks, and exit with 3 on others.
+Exit code 1 and one line on stderr when a file breaks the format. Frames are read in full (lz4_frame.py, zstd_frame.py)
+and written with uncompressed blocks.
 """
 
 import base64
@@ -19,18 +19,13 @@ import sys
 import ed25519
 import lz4_frame
 import ml_dsa_87
-
-try:
-    from compression import zstd as _zstd
-except ImportError:
-    _zstd = None
+import zstd_frame
 
 DTYPES = ["f32", "f16", "bf16", "i8", "bitdelta"]
 COMPRESSIONS = ["none", "lz4", "zstd"]
 I8_BLOCK = 256
 BITDELTA_MIN = 256
 SCHEMES = {1: ("ed25519", 32, 64, ed25519.verify), 2: ("ml-dsa-87", 2592, 4627, ml_dsa_87.verify)}
-ZSTD_MAGIC = 0xFD2FB528
 
 
 class DeltaError(ValueError):
@@ -178,42 +173,6 @@ def pack(dtype, shape, values):
     return struct.pack(f"<{count}f", *scales) + signs.to_bytes(-(-n // 8), "little")
 
 
-# --- Zstandard without a library: raw and run-length blocks only (RFC 8878, section 3.1.1) ---
-
-
-def zstd_store(data):
-    """A valid frame of raw blocks with an 8-byte content size."""
-    out = [struct.pack("<IBBQ", ZSTD_MAGIC, 0xC0, 0x38, len(data))]
-    starts = range(0, max(len(data), 1), 65536)
-    for i in starts:
-        block = data[i : i + 65536]
-        out += [struct.pack("<I", len(block) << 3 | (i == starts[-1]))[:3], block]
-    return b"".join(out)
-
-
-def zstd_decompress(frame, expected):
-    if _zstd is not None:
-        return _zstd.decompress(frame)
-    descriptor = frame[4]
-    require(struct.unpack_from("<I", frame)[0] == ZSTD_MAGIC and not descriptor & 0x0B, "not a zstd frame without dictionary")
-    single = descriptor >> 5 & 1
-    i = 5 + (not single) + [single, 2, 4, 8][descriptor >> 6]
-    out = bytearray()
-    while True:
-        header = int.from_bytes(frame[i : i + 3], "little")
-        kind, size = header >> 1 & 3, header >> 3
-        i += 3
-        if kind > 1:
-            raise NotImplementedError("compressed zstd blocks need Python 3.14 or later (compression.zstd)")
-        out += frame[i : i + size] if kind == 0 else frame[i : i + 1] * size
-        i += size if kind == 0 else 1
-        require(len(out) <= expected and i <= len(frame), "a zstd frame of another size")
-        if header & 1:
-            break
-    require(i + (4 if descriptor & 4 else 0) == len(frame), "bytes after the zstd frame")
-    return bytes(out)
-
-
 # --- metadata ---
 
 _HASH = re.compile("[0-9a-f]{64}")
@@ -304,7 +263,7 @@ def read_tensor(cursor, compression, previous):
     if expected == 0 or compression == "none":
         data = stored
     else:
-        data = (lz4_frame.decompress if compression == "lz4" else zstd_decompress)(stored, expected)
+        data = (lz4_frame.decompress if compression == "lz4" else zstd_frame.decompress)(stored, expected)
     require(len(data) == expected, f"tensor {name} has {len(data)} bytes, its shape says {expected}")
     return name_bytes, {"name": name, "dtype": dtype, "shape": shape, "values": unpack(dtype, shape, elements, data)}
 
@@ -381,7 +340,7 @@ def encode(metadata, tensors, compression):
         name, shape = tensor["name"].encode("utf-8"), tensor["shape"]
         data = pack(tensor["dtype"], shape, tensor["values"])
         if data and compression != "none":
-            data = lz4_frame.store(data) if compression == "lz4" else zstd_store(data)
+            data = lz4_frame.store(data) if compression == "lz4" else zstd_frame.store(data)
         body.append(struct.pack("<I", len(name)) + name)
         body.append(struct.pack(f"<BB{len(shape)}QQ", DTYPES.index(tensor["dtype"]), len(shape), *shape, len(data)))
         body.append(data)
@@ -414,9 +373,6 @@ def main(arguments):
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (DeltaError, lz4_frame.Lz4Error, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (DeltaError, lz4_frame.Lz4Error, zstd_frame.ZstdError, UnicodeDecodeError, json.JSONDecodeError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
-    except NotImplementedError as error:
-        print(f"cannot read this file: {error}", file=sys.stderr)
-        sys.exit(3)

@@ -25,9 +25,6 @@ export const missingPython: string | false =
     ? false
     : 'python3 is not installed'
 
-/** Whether this Python reads compressed Zstandard blocks (its standard library does from 3.14 on). */
-export const hasPythonZstd: boolean = spawnSync('python3', ['-c', 'import compression.zstd']).status === 0
-
 /** Decodes a file with Python: the report, or the exit code and the line on stderr. */
 export function pythonDecode(file: Uint8Array): PythonReport | { status: number | null; stderr: string } {
   return inTemporaryFolder((folder) => {

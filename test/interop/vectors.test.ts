@@ -30,6 +30,14 @@ describe('DELTA vectors', () => {
     })
   }
 
+  for (const name of Object.keys(expected.good)) {
+    it(`${name} reads the same in Python`, { skip: missingPython }, () => {
+      const report = pythonDecode(load(`${name}.delta`))
+      assert.ok('tensors' in report, JSON.stringify(report))
+      assert.deepEqual(report.tensors, expected.tensors)
+    })
+  }
+
   for (const [name, code] of Object.entries(expected.bad)) {
     it(`${name} is refused as ${code}`, async () => {
       const finish = async (): Promise<unknown> => (await decodeDeltaBuffer(load(`${name}.delta`))).finish()

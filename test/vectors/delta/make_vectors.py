@@ -111,7 +111,7 @@ def main():
     if "--tools" in sys.argv:
         reference.lz4_frame.store = with_size(["lz4", "-c", "-9", "--content-size", "-BX"])
         (HERE / "lz4-tool.delta").write_bytes(reference.encode(METADATA, TENSORS, "lz4"))
-        reference.zstd_store = with_size(["zstd", "-q", "-c", "-19"])
+        reference.zstd_frame.store = with_size(["zstd", "-q", "-c", "-19"])
         (HERE / "zstd-tool.delta").write_bytes(reference.encode(METADATA, TENSORS, "zstd"))
     for name, compression in (("lz4-tool", "lz4"), ("zstd-tool", "zstd")):
         expected["good"][name] = compression

@@ -2,6 +2,7 @@
  * Writes DELTA files. The header, which comes first, holds a hash of the body, so the tensors are packed twice: once to
  * hash, once to write. Memory follows one tensor when their values are given as functions.
  */
+import { crc32 } from 'node:zlib'
 import type { Attestation } from './attestation/types.ts'
 import type { JsonValue } from './canonical-json.ts'
 import { canonicalJson } from './canonical-json.ts'
@@ -14,10 +15,10 @@ import type { DeltaMetadata } from './delta-metadata.ts'
 import { checkDeltaMetadata } from './delta-metadata.ts'
 import { attestationDigest, signDelta } from './delta-signatures.ts'
 import { WireError } from './errors.ts'
-import { sha3_256, sha3_256Stream } from './hash.ts'
+import { sha3_256Stream } from './hash.ts'
 import type { Identity } from './identity.ts'
 import { encodeKeyBinding } from './key-binding.ts'
-import { Pacer } from './pacer.ts'
+import { Pacer, sha3_256Paced } from './pacer.ts'
 import { packTensor } from './tensor-codec.ts'
 import { elementCount } from './tensor-layout.ts'
 
@@ -55,25 +56,26 @@ interface PreparedTensor {
  */
 export async function* encodeDelta(input: DeltaInput): AsyncGenerator<Uint8Array> {
   const tensors = prepareTensors(input.tensors)
-  const metadata = await prepareMetadata(input, () => tensorChunks(tensors, input.compression))
+  const chunks = (): AsyncGenerator<Uint8Array> => tensorChunks(tensors, input.compression)
+  const metadata = await prepareMetadata(input, () => sha3_256Of(chunks()))
   const checksum = sha3_256Stream().update(metadata)
-  for await (const chunk of tensorChunks(tensors, input.compression)) checksum.update(chunk)
-  const bodySha3 = checksum.digest()
-  const header = encodeDeltaHeader({
-    compression: input.compression,
-    isSigned: input.signers !== undefined,
-    checksum: bodySha3,
-  })
+  // A CRC is enough to notice values that changed by accident between the passes, and costs a fiftieth of SHA3.
+  let firstCrc = 0
+  for await (const chunk of chunks()) {
+    checksum.update(chunk)
+    firstCrc = crc32(chunk, firstCrc)
+  }
+  const header = headerOf(input, checksum.digest())
   const file = input.signers === undefined ? null : sha3_256Stream().update(header).update(metadata)
-  const again = sha3_256Stream().update(metadata)
   yield header
   yield metadata
-  for await (const chunk of tensorChunks(tensors, input.compression)) {
-    again.update(chunk)
+  let crc = 0
+  for await (const chunk of chunks()) {
+    crc = crc32(chunk, crc)
     file?.update(chunk)
     yield chunk
   }
-  if (!equalBytes(again.digest(), bodySha3)) {
+  if (crc !== firstCrc) {
     throw new WireError(
       'BAD_STATE',
       'the tensors changed while the file was written, discard it and write again',
@@ -84,31 +86,37 @@ export async function* encodeDelta(input: DeltaInput): AsyncGenerator<Uint8Array
 
 /** The whole file in one buffer, packing and compressing each tensor once. For files that fit into memory. */
 export async function encodeDeltaToBuffer(input: DeltaInput): Promise<Uint8Array> {
-  const tensors = prepareTensors(input.tensors)
   const chunks: Uint8Array[] = []
-  for await (const chunk of tensorChunks(tensors, input.compression)) chunks.push(chunk)
-  const body = [await prepareMetadata(input, () => chunks), ...chunks]
-  const header = encodeDeltaHeader({
-    compression: input.compression,
-    isSigned: input.signers !== undefined,
-    checksum: sha3_256(...body),
-  })
-  if (input.signers === undefined) return concatBytes(header, ...body)
-  return concatBytes(header, ...body, signDelta(input.signers, sha3_256(header, ...body)))
+  for await (const chunk of tensorChunks(prepareTensors(input.tensors), input.compression)) chunks.push(chunk)
+  // Copied before it is hashed: what the caller does to the tensors from here on cannot break the file.
+  const section = concatBytes(...chunks)
+  const metadata = await prepareMetadata(input, () => sha3_256Paced(section))
+  const header = headerOf(input, await sha3_256Paced(metadata, section))
+  if (input.signers === undefined) return concatBytes(header, metadata, section)
+  const block = signDelta(input.signers, await sha3_256Paced(header, metadata, section))
+  return concatBytes(header, metadata, section, block)
+}
+
+function headerOf({ compression, signers }: DeltaInput, bodySha3: Uint8Array): Uint8Array {
+  return encodeDeltaHeader({ compression, isSigned: signers !== undefined, checksum: bodySha3 })
 }
 
 /** u32 length and canonical JSON, with the binding and the attestation filled in. */
 async function prepareMetadata(
   input: DeltaInput,
-  chunks: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  hashTensors: () => Promise<Uint8Array>,
 ): Promise<Uint8Array> {
   const metadata = withBinding(input)
   if (input.attest === undefined) return sized(encodeMetadata(metadata))
-  const hash = sha3_256Stream()
-  for await (const chunk of chunks()) hash.update(chunk)
   const blank = encodeMetadata({ ...metadata, attestation: { type: 'none' } })
-  const attestation = await input.attest(attestationDigest(blank, hash.digest()))
+  const attestation = await input.attest(attestationDigest(blank, await hashTensors()))
   return sized(encodeMetadata({ ...metadata, attestation }))
+}
+
+async function sha3_256Of(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const hash = sha3_256Stream()
+  for await (const chunk of chunks) hash.update(chunk)
+  return hash.digest()
 }
 
 function withBinding({ metadata, signers }: DeltaInput): DeltaMetadata {

@@ -8,7 +8,7 @@ export type KeyAlgorithm = 'ed25519' | 'ml-dsa-87' | 'ml-kem-768'
 
 interface KeyForm {
   readonly publicBytes: number
-  /** SubjectPublicKeyInfo up to the key's own bytes (RFC 8410; RFC 9881; RFC 9935). */
+  /** SubjectPublicKeyInfo up to the key's own bytes (RFC 8410 for Ed25519, RFC 9881 for ML-DSA, the LAMPS ML-KEM one). */
   readonly spkiPrefix: Buffer
   readonly seedBytes: number
   /** PKCS #8 up to the seed's own bytes, in the seed-only form. */

@@ -1,6 +1,7 @@
 /** Lets other work run while many bytes are hashed or packed on this thread: awaiting alone never leaves it. */
 import { setImmediate } from 'node:timers/promises'
 import { YIELD_BYTES } from './defaults.ts'
+import { sha3_256Stream } from './hash.ts'
 
 /** Counts bytes and gives the event loop a turn after every 4 MiB of them. */
 export class Pacer {
@@ -13,4 +14,16 @@ export class Pacer {
     this.#bytes = 0
     await setImmediate()
   }
+}
+
+/** SHA3-256 of the parts one after another, giving the event loop a turn after every 4 MiB. */
+export async function sha3_256Paced(...parts: Uint8Array[]): Promise<Uint8Array> {
+  const hash = sha3_256Stream()
+  for (const part of parts) {
+    for (let i = 0; i < part.length; i += YIELD_BYTES) {
+      hash.update(part.subarray(i, i + YIELD_BYTES))
+      if (part.length - i > YIELD_BYTES) await setImmediate()
+    }
+  }
+  return hash.digest()
 }

@@ -2,6 +2,7 @@
 import { GspoError } from './errors.ts'
 import { MICRO_BATCH_TOKENS } from './defaults.ts'
 import type { Feed } from './engine/engine.ts'
+import { targetsName } from './models/head.ts'
 import { maskNames } from './models/training-graph.ts'
 import type { TokenBatch } from './policy-types.ts'
 
@@ -15,6 +16,8 @@ export interface PackedBatch {
   readonly rows: number
   /** Scored tokens; entry n is the token at `slots[n]` of [rows, completionLength]. */
   readonly slots: Int32Array
+  /** Parts that the head runs in. */
+  readonly chunks: number
   /** Positions that occur: the rotary tables must reach this far. */
   readonly positions: number
   readonly feeds: Readonly<Record<string, Feed>>
@@ -97,6 +100,8 @@ function largestDivisor(value: number, limit: number): number {
 /** What to pack; `isWhole` runs last tokens through too. */
 export interface PackRequest extends RowRange {
   readonly isWhole: boolean
+  /** Tokens that the head scores at once, at most. */
+  readonly chunkRows: number
   /** Sliding-window sizes that occur in the model; null for none. */
   readonly windows: readonly (number | null)[]
 }
@@ -164,9 +169,13 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
     completion_ids: int([prompts, group, completionLength], completionIds),
     positions: int([tokens, 1], positions),
     score_rows: int([slots.length], Int32Array.from(scoreRows)),
-    targets: int([slots.length], Int32Array.from(targets)),
     slots: int([slots.length], Int32Array.from(slots)),
     token_shares: { dims: [tokens, 1], values: shares.map((share) => share / counted) },
+  }
+  const chunks = Math.max(Math.ceil(slots.length / request.chunkRows), 1)
+  for (let chunk = 0; chunk < chunks; chunk++) {
+    const own = targets.slice(...chunkRange(slots.length, chunks, chunk))
+    feeds[targetsName(chunk)] = int([own.length], Int32Array.from(own))
   }
   for (const window of new Set(windows)) {
     const names = maskNames(window)
@@ -177,7 +186,12 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
       values: masks.completion,
     }
   }
-  return { firstRow, rows, slots: Int32Array.from(slots), positions: reach, feeds }
+  return { firstRow, rows, chunks, slots: Int32Array.from(slots), positions: reach, feeds }
+}
+
+/** Begin and end of one of `chunks` parts of nearly equal size. */
+function chunkRange(total: number, chunks: number, chunk: number): [number, number] {
+  return [Math.floor((total * chunk) / chunks), Math.floor((total * (chunk + 1)) / chunks)]
 }
 
 interface Sizes {

@@ -67,6 +67,9 @@ export const QUANT_BLOCK = 32
 /** Tokens by which a KV cache grows: larger blocks are copied less often, smaller ones leave less unused. */
 export const CACHE_BLOCK_TOKENS = 16
 
+/** Logits that exist at once in training: 64 MB of float32, and as much again for the probabilities. */
+export const HEAD_CHUNK_LOGITS = 1 << 24
+
 /** Tokens that run through the training graph at once; a batch with more runs in parts of whole groups or rows. */
 export const MICRO_BATCH_TOKENS = 4096
 

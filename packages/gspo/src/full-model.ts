@@ -50,7 +50,12 @@ export async function loadFullModel(options: { modelDir: string; threads: number
       const gradient = new Float32Array(layout.length)
       let loss = 0
       for (const part of splitRows(batch)) {
-        const packed = packBatch(batch, { ...part, isWhole: config.moe !== null, windows: config.windows })
+        const packed = packBatch(batch, {
+          ...part,
+          isWhole: config.moe !== null,
+          chunkRows: Infinity,
+          windows: config.windows,
+        })
         const scored = packed.slots.length
         if (scored === 0) continue
         const out = await session.run({

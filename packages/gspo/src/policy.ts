@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
 import { startDecoding } from './decoding.ts'
+import { HEAD_CHUNK_LOGITS } from './defaults.ts'
 import type { Engine, Feed, Session } from './engine/engine.ts'
 import { createOnnxCpuEngine } from './engine/onnx-cpu.ts'
 import { GspoError } from './errors.ts'
@@ -49,7 +50,7 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const checkpoint = await openCheckpoint(modelDir)
   const layout = adapterLayout(loraSites(config, lora), lora.rank)
   // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
-  const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }), headName(config))
+  const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }, 1), headName(config))
   const prepared = await prepareCheckpoint(checkpoint, matrices, { use4bit: options.use4bit === true })
   const source = { config, checkpoint: prepared, lora, layout }
   const model: ModelSummary = {
@@ -123,8 +124,9 @@ class GraphPolicy implements Policy {
   ): Promise<TokenScores> {
     checkBatch(batch, this.model.vocabSize)
     const scores = emptyScores(batch)
-    const session = await this.session('score', () => scoreGraph(this.source), 'share')
     for (const part of this.parts(batch)) {
+      const { chunks } = part
+      const session = await this.session(`score ${chunks}`, () => scoreGraph(this.source, chunks), 'share')
       const out = await session.run({
         ...part.feeds,
         ...this.modelFeeds(part, options.temperature),
@@ -140,17 +142,17 @@ class GraphPolicy implements Policy {
     if (loss.beta !== 0 && batch.refLogps === null)
       throw new GspoError('BAD_BATCH', `beta is ${loss.beta}, so the batch needs refLogps`)
     const variant = lossVariant(loss, batch.oldLogps === null)
-    const session = await this.session(
-      `loss ${JSON.stringify(variant)}`,
-      () => lossAndGradientGraph(this.source, variant),
-      'share',
-    )
     const weights = lossWeights(batch, loss)
     const scores = emptyScores(batch)
     const gradient = new Float32Array(this.adapterLayout.length)
     const reached = new Set<string>()
     let total = 0
     for (const part of this.parts(batch)) {
+      const session = await this.session(
+        `loss ${JSON.stringify(variant)} ${part.chunks}`,
+        () => lossAndGradientGraph(this.source, variant, part.chunks),
+        'share',
+      )
       const out = await session.run({
         ...part.feeds,
         ...this.modelFeeds(part, loss.temperature),
@@ -208,6 +210,7 @@ class GraphPolicy implements Policy {
     for (const part of splitRows(batch)) {
       const packed = packBatch(batch, {
         ...part,
+        chunkRows: Math.max(Math.floor(HEAD_CHUNK_LOGITS / this.model.vocabSize), 1),
         isWhole: this.source.config.moe !== null,
         windows: this.source.config.windows,
       })

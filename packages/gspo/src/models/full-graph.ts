@@ -4,6 +4,7 @@ import { gradients } from '../graph/gradient.ts'
 import { GraphBuilder, type Graph } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
 import type { ModelConfig } from './config.ts'
+import { targetsInput } from './head.ts'
 import { headWeight, type LayerContext } from './layers.ts'
 import { scoredRows } from './training-graph.ts'
 
@@ -59,9 +60,12 @@ export function fullGraph(config: ModelConfig, layout: FullLayout): Graph {
   // log softmax by the shifted exponentials: the shift takes no part in the gradient.
   const shift = g.stopGradient(g.maximum(logits, [1], true))
   const partition = g.add(g.unary('log', g.sum(g.unary('exp', g.sub(logits, shift)), [1], true)), shift)
-  const targets = g.reshape(g.input('targets', ['N'], 'i32'), ['N', 1])
-  const negative = g.sub(partition, g.pick(logits, targets))
-  const loss = g.sum(g.mul(negative, g.reshape(g.input('token_weights', ['N']), ['N', 1])), [0, 1])
+  const targets = targetsInput(g, 0)
+  const negative = g.sub(partition, g.pick(logits, g.reshape(targets, [...targets.shape, 1])))
+  const loss = g.sum(
+    g.mul(negative, g.reshape(g.input('token_weights', targets.shape), [...targets.shape, 1])),
+    [0, 1],
+  )
   const parts = gradients(g, loss, [...byName.values()]).map((gradient) =>
     g.reshape(gradient, [mulDims(...gradient.shape)]),
   )
@@ -71,7 +75,7 @@ export function fullGraph(config: ModelConfig, layout: FullLayout): Graph {
 function buildLogits(g: GraphBuilder, config: ModelConfig, weight: LayerContext['weight']): Tensor {
   const adapter = { scale: 0, all: [], of: () => undefined }
   const context: LayerContext = { g, config, weight, adapter }
-  const { hidden } = scoredRows(context)
+  const { hidden } = scoredRows(context, 1)
   return g.matmul(hidden, headWeight(context), { transB: true })
 }
 

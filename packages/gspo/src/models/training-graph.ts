@@ -2,12 +2,12 @@
 import { addDims, mulDims, type Dim } from '../graph/dims.ts'
 import { gradients } from '../graph/gradient.ts'
 import { GraphBuilder, type Graph } from '../graph/graph.ts'
-import type { Tensor } from '../graph/ops.ts'
 import type { AdapterLayout, LoraConfig } from '../lora.ts'
 import type { Checkpoint } from '../weights/checkpoint.ts'
 import { groupAttention, type GroupDims, type GroupMasks } from './attention.ts'
 import type { ModelConfig } from './config.ts'
 import { decoderStack, type StackOutput } from './decoder.ts'
+import { headScores, headScoresWithGradient, scoredDim } from './head.ts'
 import { adapterMatrices, embed, frozenWeights, headWeight, type LayerContext } from './layers.ts'
 import { lossGraph, type LossVariant } from './loss.ts'
 import { balancingLoss } from './moe.ts'
@@ -32,17 +32,14 @@ export function maskNames(window: number | null): { prompt: string; completion: 
 /**
  * Outputs `logps` and `entropies` [N] of the scored tokens.
  * Inputs: prompt_ids [R, P], completion_ids [R, G, C], positions [T, 1], cos and sin, masks,
- * score_rows [N] (the token, of all T, whose output predicts), targets [N], inverse_temperature.
+ * score_rows [N] (the token, of all T, whose output predicts), targets_0, targets_1, ... (N in all, a chunk of the
+ * head each), inverse_temperature.
  */
-export function scoreGraph(source: ModelSource): Graph {
+export function scoreGraph(source: ModelSource, chunks: number): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
-  const { hidden } = scoredRows(context)
-  const head = headWeight(context)
-  const logits = g.matmul(hidden, head, { transB: true })
-  const { logps, partition, probabilities } = tokenLogps(g, logits)
-  const mean = g.sum(g.mul(probabilities, logits), [1])
-  return g.finish({ logps, entropies: g.sub(partition, mean) })
+  const { hidden } = scoredRows(context, chunks)
+  return g.finish(headScores(g, hidden, headWeight(context), chunks))
 }
 
 /**
@@ -51,22 +48,13 @@ export function scoreGraph(source: ModelSource): Graph {
  * also `expert_tokens`, how many tokens each expert got, layer by layer; when balanced, inputs token_shares [T, 1]
  * (1 in sum) and balance, the weight of the load-balancing loss.
  */
-export function lossAndGradientGraph(source: ModelSource, variant: LossVariant): Graph {
+export function lossAndGradientGraph(source: ModelSource, variant: LossVariant, chunks: number): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
-  const { hidden, routings } = scoredRows(context)
-  const head = headWeight(context)
-  // The gradient of a token's log-probability to its hidden row, W[y] - p W, needs no loss; made with the forward
-  // it spares the backward pass a second look at the vocabulary, and gives the entropy for a dot product.
-  const fixed = g.stopGradient(hidden)
-  const logits = g.matmul(fixed, head, { transB: true })
-  const { logps, partition, probabilities } = tokenLogps(g, logits)
-  const meanRow = g.matmul(probabilities, head)
-  const jacobian = g.sub(g.gatherRows(head, g.input('targets', ['N'], 'i32')), meanRow)
-  const attached = g.attachGradient(logps, hidden, jacobian)
-  const entropies = g.sub(partition, g.sum(g.mul(fixed, meanRow), [1]))
-
-  const padded = g.scatterAddRows(attached, g.input('slots', ['N'], 'i32'), mulDims('B', 'L'))
+  const { hidden, routings } = scoredRows(context, chunks)
+  const { logps, entropies } = headScoresWithGradient(g, hidden, headWeight(context), chunks)
+  const slots = g.input('slots', [scoredDim(chunks)], 'i32')
+  const padded = g.scatterAddRows(logps, slots, mulDims('B', 'L'))
   const policyLoss = lossGraph(g, g.reshape(padded, ['B', 'L']), variant)
   const { moe } = source.config
   const loss =
@@ -92,7 +80,7 @@ function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: Mod
 }
 
 /** Hidden rows that predict the scored tokens, divided by the temperature: [N, hidden]. */
-export function scoredRows(context: LayerContext): StackOutput {
+export function scoredRows(context: LayerContext, chunks: number): StackOutput {
   const { g, config } = context
   const { prompts, group, promptLength, completionLength } = DIMS
   const promptTokens = mulDims(prompts, promptLength)
@@ -121,7 +109,7 @@ export function scoredRows(context: LayerContext): StackOutput {
   }
   const attend = groupAttention(g, config, DIMS, masksOf)
   const { hidden, routings } = decoderStack(context, embed(context, ids), rope, attend)
-  const scored = g.gatherRows(hidden, g.input('score_rows', ['N'], 'i32'))
+  const scored = g.gatherRows(hidden, g.input('score_rows', [scoredDim(chunks)], 'i32'))
   return { hidden: g.mul(scored, g.input('inverse_temperature', [])), routings }
 }
 
@@ -129,17 +117,4 @@ export function scoredRows(context: LayerContext): StackOutput {
 function tokenCount(): Dim {
   const { prompts, group, promptLength, completionLength } = DIMS
   return addDims(mulDims(prompts, promptLength), mulDims(prompts, group, completionLength))
-}
-
-/** From logits [N, V]: each target's log-probability, the log of the partition function [N], probabilities. */
-function tokenLogps(
-  g: GraphBuilder,
-  logits: Tensor,
-): { logps: Tensor; partition: Tensor; probabilities: Tensor } {
-  const probabilities = g.softmax(logits)
-  // The largest probability is 1 / sum(exp(l - max)), so its logarithm gives the partition function exactly.
-  const partition = g.sub(g.maximum(logits, [1]), g.unary('log', g.maximum(probabilities, [1])))
-  const targets = g.reshape(g.input('targets', ['N'], 'i32'), ['N', 1])
-  const picked = g.reshape(g.pick(logits, targets), ['N'])
-  return { logps: g.sub(picked, partition), partition, probabilities }
 }

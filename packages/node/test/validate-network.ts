@@ -35,7 +35,10 @@ export class MemoryNetwork {
       },
       handle: (protocol, handler, limits) => {
         own.set(protocol, { handler, limits })
-        return () => own.delete(protocol)
+        return Promise.resolve(() => {
+          own.delete(protocol)
+          return Promise.resolve()
+        })
       },
     }
   }

@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict'
 import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
+import { after, before, describe, it, type TestContext } from 'node:test'
 import { resolveConfig, type Trainer } from '@gym-node/gspo'
-import type { Identity } from '@gym-node/wire'
+import { verifyDelta, type Identity } from '@gym-node/wire'
 import { adapterSha3 } from '../src/delta-tools/adapter.ts'
 import {
   AUDIT_PROTOCOL,
@@ -22,7 +22,7 @@ import { VerdictBook } from '../src/validate/verdict-book.ts'
 import { openVerdict, type AuditVerdict } from '../src/validate/verdict-message.ts'
 import { workerSeed } from '../src/validate/worker-seed.ts'
 import { temporaryFolder } from './delta-tools-fixtures.ts'
-import { filesOf, jobConfig, TrainerPool, workerOf, workRound, type Round } from './validate-fixtures.ts'
+import { filesOf, hex, jobConfig, TrainerPool, workerOf, workRound, type Round } from './validate-fixtures.ts'
 import { MemoryNetwork } from './validate-network.ts'
 
 const pool = new TrainerPool()
@@ -30,23 +30,12 @@ const workers = [workerOf(1), workerOf(2), workerOf(3)]
 const validatorIdentity = workerOf(9)
 const rounds = new Map<string, Round>()
 let trainer: Trainer
-let record: RoundRecord
 
 before(async () => {
   for (const identity of workers) {
     const config = jobConfig({ seed: workerSeed(identity.peerId) })
     trainer = await pool.take(config)
     rounds.set(identity.peerId, await workRound(trainer, { identity, round: 1, config, steps: 2 }))
-  }
-  const [first] = rounds.values()
-  assert.ok(first !== undefined)
-  record = {
-    round: 1,
-    epoch: 1,
-    contributors: workers.map(({ peerId }) => peerId),
-    result_sha3_256: 'ab'.repeat(32),
-    adapter_before: adapterSha3(readBaseState(first.base).adapter),
-    adapter_after: 'cd'.repeat(32),
   }
 })
 after(() => pool.close())
@@ -57,38 +46,72 @@ interface Setting {
   readonly heard: AuditVerdict[]
 }
 
-/** Workers that serve round 1; `forge` changes what one of them hands out. */
-async function startWorkers(
-  t: { after(fn: () => void): void },
-  forge: (round: Round) => Round = (round) => round,
-  without: readonly string[] = [],
-): Promise<Setting> {
+/** What a test changes: the files that the second worker hands out, the vector it feeds the ring, who keeps no trace. */
+interface Cheat {
+  readonly files?: (round: Round) => Round
+  readonly fed?: (difference: Float32Array) => Float32Array
+  readonly without?: readonly string[]
+}
+
+/** Workers that have committed round 1 and serve what they keep of it. */
+async function startWorkers(t: Pick<TestContext, 'after'>, cheat: Cheat = {}): Promise<Setting> {
   const folder = await temporaryFolder(t)
   const setting: Setting = { network: new MemoryNetwork(), books: new Map(), heard: [] }
-  for (const identity of workers) {
+  const kept = workers.map((identity) => {
+    const round = rounds.get(identity.peerId)
+    assert.ok(round !== undefined)
+    const isCheat = identity === workers[1]
+    const handed = isCheat ? (cheat.files?.(round) ?? round) : round
+    return {
+      identity,
+      handed,
+      fed: isCheat && cheat.fed !== undefined ? cheat.fed(handed.difference) : handed.difference,
+    }
+  })
+  const files = await Promise.all(kept.map(({ handed }) => filesOf(handed)))
+  const commitments = await Promise.all(
+    files.map(async ({ delta }) => hex((await verifyDelta([delta])).bodySha3 ?? new Uint8Array(0))),
+  )
+  const { base = new Uint8Array(0) } = files[0] ?? {}
+  const before = readBaseState(base).adapter
+  const after = before.map(
+    (value, i) => value + kept.reduce((sum, { fed }) => sum + (fed[i] ?? 0), 0) / kept.length,
+  )
+  await trainer.importState(base)
+  await trainer.writeAdapter(after)
+  const next = await trainer.exportState()
+  const record: RoundRecord = {
+    round: 1,
+    epoch: 1,
+    contributions: kept.map(({ identity }, at) => ({
+      peer_id: identity.peerId,
+      weight: 72, // 2 steps of 6 prompts with 6 completions each
+      commitment: commitments[at] ?? null,
+    })),
+    result_sha3_256: 'ab'.repeat(32),
+    adapter_before: adapterSha3(before),
+    adapter_after: adapterSha3(after),
+  }
+  for (const [at, { identity }] of kept.entries()) {
     const [deltas, traces] = [
       join(folder, identity.peerId, 'deltas'),
       join(folder, identity.peerId, 'traces'),
     ]
     await mkdir(deltas, { recursive: true })
     await mkdir(traces, { recursive: true })
-    const round = rounds.get(identity.peerId)
-    assert.ok(round !== undefined)
-    const files = await filesOf(identity === workers[1] ? forge(round) : round)
-    await writeFile(join(deltas, 'round-1.delta'), files.delta)
-    if (!without.includes(identity.peerId)) await writeFile(join(traces, 'round-1.trace'), files.trace)
-    await writeFile(join(traces, 'round-1.state'), files.base)
+    const own = files[at]
+    assert.ok(own !== undefined)
+    await writeFile(join(deltas, 'round-1.delta'), own.delta)
+    if (cheat.without?.includes(identity.peerId) !== true)
+      await writeFile(join(traces, 'round-1.trace'), own.trace)
+    await writeFile(join(traces, 'round-1.state'), own.base)
+    await writeFile(join(traces, 'round-2.state'), next)
     await writeRoundRecord(traces, record, 5)
     const book = new VerdictBook('arith', [validatorIdentity.peerId])
     setting.books.set(identity.peerId, book)
-    const parts = {
-      deltas,
-      traces,
-      book,
-      validators: [validatorIdentity.peerId],
-      onVerdict: (verdict: AuditVerdict) => setting.heard.push(verdict),
-    }
-    t.after(serveAudits({ ...parts, exchange: setting.network.join(identity.peerId) }))
+    const onVerdict = (verdict: AuditVerdict): void => void setting.heard.push(verdict)
+    const parts = { deltas, traces, book, validators: [validatorIdentity.peerId], onVerdict }
+    t.after(await serveAudits({ ...parts, exchange: setting.network.join(identity.peerId) }))
   }
   return setting
 }
@@ -105,6 +128,7 @@ function validatorOf(
     job: 'arith',
     train: jobConfig(),
     hasWorkerSeeds: true,
+    outer: 'average',
     config,
     attestation: { required: false, trustedKeyNames: [], roots: [], pcrs: [], now: new Date(0) },
     software: 'test',
@@ -147,7 +171,7 @@ describe('a validator', () => {
       ...round,
       difference: round.difference.map((value) => 3 * value),
     })
-    const { network } = await startWorkers(t, forge)
+    const { network } = await startWorkers(t, { files: forge })
     const verdicts = await validatorOf(
       network.join(validatorIdentity.peerId),
       validatorIdentity,
@@ -165,8 +189,44 @@ describe('a validator', () => {
     )
   })
 
+  it('sees that a worker fed the ring another vector than it signed', async (t) => {
+    const { network } = await startWorkers(t, { fed: (difference) => difference.map((value) => -value) })
+    const validator = validatorOf(network.join(validatorIdentity.peerId), validatorIdentity)
+    const verdicts = await validator.auditNewRounds(never)
+    for (const { result, quality } of verdicts) {
+      assert.equal(result, 'accepted', 'what each signed replays')
+      const sum = quality.find(({ name }) => name === 'round_sum')
+      assert.equal(sum?.ok, false)
+      assert.match(sum?.detail ?? '', /somebody fed it another vector than it signed/)
+    }
+  })
+
+  it('rejects a delta other than the one its worker was bound to', async (t) => {
+    const { network } = await startWorkers(t)
+    const peers = network.join(validatorIdentity.peerId)
+    const other = rounds.get(workers[1]?.peerId ?? '')
+    assert.ok(other !== undefined)
+    const swapped = await filesOf({ ...other, difference: other.difference.map((value) => 2 * value) })
+    const exchange: Exchange = {
+      ...peers,
+      request: async (peer, protocol, request, options) => {
+        const isDelta = Buffer.from(request).includes('"delta"')
+        return isDelta && peer === workers[1]?.peerId
+          ? swapped.delta
+          : peers.request(peer, protocol, request, options)
+      },
+    }
+    const verdicts = await validatorOf(exchange, validatorIdentity).auditNewRounds(never)
+    assert.deepEqual(
+      verdicts.map(({ result }) => result),
+      ['accepted', 'rejected', 'accepted'],
+    )
+    const [failed] = verdicts[1]?.checks.filter(({ ok }) => ok === false) ?? []
+    assert.match(failed?.detail ?? '', /body hash is [0-9a-f]{64}, asked for was [0-9a-f]{64}/)
+  })
+
   it('reports a worker that does not hand out its trace as unavailable, not as a cheat', async (t) => {
-    const { network } = await startWorkers(t, undefined, [workers[2]?.peerId ?? ''])
+    const { network } = await startWorkers(t, { without: [workers[2]?.peerId ?? ''] })
     const verdicts = await validatorOf(
       network.join(validatorIdentity.peerId),
       validatorIdentity,
@@ -220,8 +280,16 @@ describe('a worker', () => {
   })
 
   it('keeps records of the last rounds only', async (t) => {
+    const hash = 'ab'.repeat(32)
+    const empty = {
+      epoch: 1,
+      contributions: [],
+      result_sha3_256: hash,
+      adapter_before: hash,
+      adapter_after: hash,
+    }
     const folder = await temporaryFolder(t)
-    for (let round = 1; round <= 6; round += 1) await writeRoundRecord(folder, { ...record, round }, 3)
+    for (let round = 1; round <= 6; round += 1) await writeRoundRecord(folder, { ...empty, round }, 3)
     await writeFile(join(folder, 'round-99.record.json'), '{damaged')
     assert.deepEqual(
       (await readRoundRecords(folder)).map(({ round }) => round),

@@ -129,7 +129,7 @@ describe('witnesses', () => {
   const record: RoundRecord = {
     round: 3,
     epoch: 1,
-    contributors: ['a', 'b', 'c'],
+    contributions: ['a', 'b', 'c'].map((peer_id) => ({ peer_id, weight: 36, commitment: hash('0a') })),
     result_sha3_256: hash('01'),
     adapter_before: hash('02'),
     adapter_after: hash('03'),
@@ -137,7 +137,7 @@ describe('witnesses', () => {
   const lie = { ...record, adapter_before: hash('ff') }
 
   it('in agreement make a round, whatever the order of contributors', () => {
-    const other = { ...record, contributors: ['c', 'a', 'b'] }
+    const other = { ...record, contributions: [...record.contributions].reverse() }
     const testimonies = [
       { peerId: 'a', records: [record] },
       { peerId: 'b', records: [other] },

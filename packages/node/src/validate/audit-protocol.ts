@@ -48,7 +48,7 @@ export interface Exchange {
       context: { from: string; signal: AbortSignal },
     ) => Promise<Uint8Array | AsyncIterable<Uint8Array>>,
     limits: { maxRequestBytes: number; maxConcurrent: number; timeoutMs: number },
-  ): () => void
+  ): Promise<() => Promise<void>>
 }
 
 /** Bytes of a request. */

@@ -50,10 +50,10 @@ async function readKept(parts: AuditServiceParts, what: AuditFile, round: number
 }
 
 /** Serves audits until the returned function is called. A handler's NodeError is the answer that the peer gets. */
-export function serveAudits(parts: AuditServiceParts): () => void {
+export async function serveAudits(parts: AuditServiceParts): Promise<() => Promise<void>> {
   const { exchange, traces, book, validators, onVerdict } = parts
   const limits = { maxConcurrent: MAX_AUDIT_REQUESTS_AT_ONCE, timeoutMs: AUDIT_SERVE_TIMEOUT_MS }
-  const stopAudits = exchange.handle(
+  const stopAudits = await exchange.handle(
     AUDIT_PROTOCOL,
     async (bytes, { from }) => {
       const request = decodeRequest(bytes)
@@ -66,7 +66,7 @@ export function serveAudits(parts: AuditServiceParts): () => void {
     },
     { ...limits, maxRequestBytes: MAX_AUDIT_REQUEST_BYTES },
   )
-  const stopVerdicts = exchange.handle(
+  const stopVerdicts = await exchange.handle(
     VERDICT_PROTOCOL,
     (bytes) => {
       const verdict = book.take(bytes)
@@ -75,8 +75,8 @@ export function serveAudits(parts: AuditServiceParts): () => void {
     },
     { ...limits, maxRequestBytes: MAX_VERDICT_BYTES },
   )
-  return () => {
-    stopAudits()
-    stopVerdicts()
+  return async () => {
+    await stopVerdicts()
+    await stopAudits()
   }
 }

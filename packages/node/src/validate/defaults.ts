@@ -32,3 +32,9 @@ export const MAX_VERDICTS_KEPT = 1_000
 
 /** Records of rounds that a member keeps beyond its traces': validators need the round before, too. */
 export const EXTRA_RECORDS_KEPT = 2
+
+/**
+ * Largest relative difference between the mean of the signed deltas and what the ring applied. float32 sums differ by
+ * 1e-6; adding a small mean to a large adapter rounds at 6e-8 of the adapter, which late in training is some 1e-4 of it.
+ */
+export const MAX_ROUND_SUM_ERROR = 0.005

@@ -1,15 +1,9 @@
 /** The quality check on delta files as they came from workers: statistics over the round, and the held-out set. */
 
 import { spawnTrainer, type GSPOConfig, type Trainer } from '@gym-node/gspo'
-import { decodeDeltaBuffer, WireError } from '@gym-node/wire'
-import {
-  byName,
-  flatten,
-  layoutDifference,
-  type Adapter,
-  type AdapterMatrix,
-} from '../delta-tools/adapter.ts'
+import { flatten, layoutDifference, type Adapter } from '../delta-tools/adapter.ts'
 import { unchecked, type CheckResult } from './checks.ts'
+import { readFetchedDelta } from './fetched-delta.ts'
 import { judgeRound, tryDeltas, type RoundDelta } from './quality.ts'
 import type { QualityConfig } from './quality-config.ts'
 import type { Span } from './quality-statistics.ts'
@@ -22,19 +16,6 @@ export interface HeldOutTrial {
   readonly dataset: string
   readonly train: GSPOConfig
   readonly openTrainer: ((config: GSPOConfig) => Promise<Trainer>) | undefined
-}
-
-async function readAdapter(bytes: Uint8Array): Promise<Adapter | null> {
-  const matrices: AdapterMatrix[] = []
-  try {
-    for await (const { name, shape, values } of (await decodeDeltaBuffer(bytes)).tensors()) {
-      matrices.push({ name, shape, values })
-    }
-  } catch (error) {
-    if (error instanceof WireError) return null // its own replay says what is wrong with it
-    throw error
-  }
-  return { matrices: matrices.sort(byName), lora: null }
 }
 
 function spansOf({ matrices }: Adapter): Span[] {
@@ -58,11 +39,11 @@ export async function judgeFetched(
   signal: AbortSignal,
 ): Promise<CheckResult[]> {
   const bytes = deltas.get(workerId)
-  const own = bytes === undefined ? null : await readAdapter(bytes)
+  const own = bytes === undefined ? null : ((await readFetchedDelta(bytes))?.adapter ?? null)
   if (own === null) return [unchecked('quality', 'the delta cannot be read')]
   const round: RoundDelta[] = []
   for (const [other, file] of deltas) {
-    const adapter = other === workerId ? null : await readAdapter(file)
+    const adapter = other === workerId ? null : ((await readFetchedDelta(file))?.adapter ?? null)
     if (adapter !== null && layoutDifference(own, adapter) === null) {
       round.push({ workerId: other, values: flatten(adapter) })
     }

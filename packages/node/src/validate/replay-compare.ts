@@ -198,7 +198,12 @@ function relative(seen: number, wanted: number): number {
 }
 
 /** What the delta's metadata claims of the work is what the trace shows. */
-export function metadataCheck(metadata: DeltaMetadata, pairs: StepPairs, tolerance: ReplayConfig): Check {
+export function metadataCheck(
+  metadata: DeltaMetadata,
+  pairs: StepPairs,
+  weight: number | undefined,
+  tolerance: ReplayConfig,
+): Check {
   const stats = pairs.map(({ replayed }) => replayed.stats)
   const mean = (of: (step: ReplayedStep['stats']) => number): number | null => {
     const finite = stats.map(of).filter(Number.isFinite)
@@ -225,7 +230,10 @@ export function metadataCheck(metadata: DeltaMetadata, pairs: StepPairs, toleran
     prompt_tokens: total(({ promptTokens }) => promptTokens),
     generated_tokens: total(({ generatedTokens }) => generatedTokens),
   }
-  for (const [name, wanted] of Object.entries(counts)) {
+  if (weight !== undefined && weight !== counts.completions) {
+    faults.push(`the ring counted weight ${weight}, the trace shows ${counts.completions} completions`)
+  }
+  for (const [name, wanted] of Object.entries({ ...counts, weight: counts.completions })) {
     const seen = metadata.extra?.[name]
     if (seen !== undefined && seen !== wanted)
       faults.push(`${name} is ${JSON.stringify(seen)}, the trace shows ${wanted}`)

@@ -106,11 +106,12 @@ function signatureChecks(verdict: DeltaVerdict, expected: ReplayExpectations): C
   return checks
 }
 
-function expectedCheck(metadata: DeltaMetadata, expected: ReplayExpectations): Check {
+function expectedCheck(metadata: DeltaMetadata, bodySha3: string, expected: ReplayExpectations): Check {
   const wanted: readonly [string, string | number | undefined, string | number][] = [
     ['job', expected.job, metadata.job],
     ['round', expected.round, metadata.round],
     ['worker', expected.workerId, metadata.worker_id],
+    ['body hash', expected.commitment, bodySha3],
   ]
   const wrong = wanted.filter(([, want, seen]) => want !== undefined && want !== seen)
   const fault = wrong.map(([what, want, seen]) => `${what} is ${seen}, asked for was ${want}`).join('; ')
@@ -213,7 +214,7 @@ export async function openFiles(
   const checks = signatureChecks(verdict, expected)
   const { metadata } = verdict
   if (metadata === null || verdict.bodySha3 === null) return { checks, files: null, metadata }
-  checks.push(expectedCheck(metadata, expected))
+  checks.push(expectedCheck(metadata, Buffer.from(verdict.bodySha3).toString('hex'), expected))
   const traceSha3 = hexSha3(input.trace)
   checks.push(
     checked(

@@ -33,6 +33,10 @@ export interface ReplayExpectations {
   readonly job?: string
   readonly round?: number
   readonly workerId?: string
+  /** Body hash (hex) that the worker committed itself to before the round was summed. */
+  readonly commitment?: string
+  /** The weight with which the ring counted this worker's vector: the completions it claims to have sampled. */
+  readonly weight?: number
   /** SHA3-256 (hex) of the adapter that the ring agreed on before the round. */
   readonly adapterBefore?: string
   /** The seed that this worker must use; `workerSeed(peerId)` in a ring of strangers. */

@@ -134,7 +134,7 @@ async function replayWith(
     samplingCheck(pairs, job, tolerance),
     resamplingCheck(pairs, tolerance),
     rewardsCheck(pairs, tolerance),
-    metadataCheck(metadata, pairs, tolerance),
+    metadataCheck(metadata, pairs, input.expected?.weight, tolerance),
     adapterCheck(comparison, stateAfterFault(after, stateAfter, metadata), tolerance),
   )
   return { checks, comparison, stateAfter, seconds }

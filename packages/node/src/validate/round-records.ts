@@ -12,7 +12,16 @@ const hash = z.string().regex(/^[0-9a-f]{64}$/)
 export const roundRecordSchema = z.strictObject({
   round: z.int().nonnegative(),
   epoch: z.int().nonnegative(),
-  contributors: z.array(z.string().min(1).max(128)).max(4096),
+  /** Who took part, as the view agreed before anything was summed; `commitment` is the delta's body hash. */
+  contributions: z
+    .array(
+      z.strictObject({
+        peer_id: z.string().min(1).max(128),
+        weight: z.number().nonnegative(),
+        commitment: hash.nullable(),
+      }),
+    )
+    .max(4096),
   result_sha3_256: hash,
   adapter_before: hash,
   adapter_after: hash,

@@ -20,6 +20,7 @@ import { isAudited } from './audit-selection.ts'
 import { unchecked, type CheckResult } from './checks.ts'
 import { MAX_LIST_BYTES } from './defaults.ts'
 import { judgeFetched } from './fetched-quality.ts'
+import { checkFetchedSum } from './fetched-sum.ts'
 import { replayDelta } from './replay.ts'
 import type { ReplayVerdict } from './replay-types.ts'
 import type { RoundRecord } from './round-records.ts'
@@ -37,6 +38,8 @@ export interface ValidatorParts {
   readonly train: GSPOConfig
   /** False when the job's configuration fixes one seed for all, which then is `train.seed`. */
   readonly hasWorkerSeeds: boolean
+  /** How the job's mean delta moves the adapter. */
+  readonly outer: 'average' | 'nesterov'
   readonly config: ValidatorConfig
   readonly attestation: AttestationPolicy
   /** Name and version of this software, for the verdict. */
@@ -118,7 +121,7 @@ export class Validator {
 
   async #auditRound(record: RoundRecord, signal: AbortSignal): Promise<AuditVerdict[]> {
     const { job, identity, config } = this.#parts
-    const drawn = record.contributors.filter((workerId) =>
+    const drawn = record.contributions.filter(({ peer_id: workerId }) =>
       isAudited(
         {
           job,
@@ -132,10 +135,11 @@ export class Validator {
     )
     if (drawn.length === 0) return []
     const deltas = await this.#roundDeltas(record, signal)
+    const sum = await this.#roundSum(record, deltas, signal)
     const verdicts: AuditVerdict[] = []
-    for (const workerId of drawn) {
+    for (const contribution of drawn) {
       if (signal.aborted) break
-      const verdict = await this.#auditWorker(record, workerId, deltas, signal)
+      const verdict = await this.#auditWorker(record, contribution, deltas, sum, signal)
       verdicts.push(verdict)
       await this.#publish(verdict, signal)
     }
@@ -145,11 +149,28 @@ export class Validator {
   /** The deltas of all contributors that answer, for the comparison; each is needed for that alone. */
   async #roundDeltas(record: RoundRecord, signal: AbortSignal): Promise<Map<string, Uint8Array>> {
     const deltas = new Map<string, Uint8Array>()
-    for (const workerId of record.contributors) {
+    for (const { peer_id: workerId } of record.contributions) {
       const bytes = await this.#fetch(workerId, 'delta', record.round, signal)
       if (bytes instanceof Uint8Array) deltas.set(workerId, bytes)
     }
     return deltas
+  }
+
+  async #roundSum(
+    record: RoundRecord,
+    deltas: ReadonlyMap<string, Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<CheckResult> {
+    if (this.#parts.outer !== 'average') {
+      return unchecked(
+        'round_sum',
+        `the outer optimiser is ${this.#parts.outer}; only plain averages can be compared`,
+      )
+    }
+    return checkFetchedSum(record, deltas, async (workerId, round) => {
+      const state = await this.#fetch(workerId, 'state', round, signal)
+      return state instanceof Uint8Array ? state : null
+    })
   }
 
   /** A file, or why it could not be had. */
@@ -171,11 +192,13 @@ export class Validator {
 
   async #auditWorker(
     record: RoundRecord,
-    workerId: string,
+    contribution: RoundRecord['contributions'][number],
     deltas: ReadonlyMap<string, Uint8Array>,
+    sum: CheckResult,
     signal: AbortSignal,
   ): Promise<AuditVerdict> {
     const { round } = record
+    const workerId = contribution.peer_id
     const delta = deltas.get(workerId) ?? (await this.#fetch(workerId, 'delta', round, signal))
     const trace = await this.#fetch(workerId, 'trace', round, signal)
     const base = await this.#fetch(workerId, 'state', round, signal)
@@ -191,14 +214,14 @@ export class Validator {
       })
     }
     const files = { delta, trace, base }
-    const replayed = await this.#replay(record, workerId, files, signal)
+    const replayed = await this.#replay(record, contribution, files, signal)
     if (replayed.ok && replayed.stateAfter !== null)
       this.#states.set(workerId, { round, state: replayed.stateAfter })
     const quality = await this.#quality(workerId, deltas, replayed.ok ? base : null, signal)
     return this.#verdict(record, workerId, {
       result: replayed.ok ? 'accepted' : 'rejected',
       checks: replayed.checks,
-      quality,
+      quality: [...quality, sum],
       files,
       seconds: replayed.seconds,
     })
@@ -206,7 +229,7 @@ export class Validator {
 
   #replay(
     record: RoundRecord,
-    workerId: string,
+    { peer_id: workerId, weight, commitment }: RoundRecord['contributions'][number],
     files: Fetched,
     signal: AbortSignal,
   ): Promise<ReplayVerdict> {
@@ -216,6 +239,8 @@ export class Validator {
       job,
       round: record.round,
       workerId,
+      weight,
+      ...(commitment === null ? {} : { commitment }),
       adapterBefore: record.adapter_before,
       seed: hasWorkerSeeds ? workerSeed(workerId) : resolveConfig(train).seed,
       attestation,

@@ -9,14 +9,11 @@ export interface Testimony {
 }
 
 function sameRound(record: RoundRecord): string {
-  const {
-    round,
-    result_sha3_256: result,
-    adapter_before: before,
-    adapter_after: after,
-    contributors,
-  } = record
-  return [round, result, before, after, ...[...contributors].sort()].join(' ')
+  const { round, result_sha3_256: result, adapter_before: before, adapter_after: after } = record
+  const brought = record.contributions.map(
+    ({ peer_id: peer, weight, commitment }) => `${peer}/${weight}/${commitment ?? 'none'}`,
+  )
+  return [round, result, before, after, ...brought.sort()].join(' ')
 }
 
 /**

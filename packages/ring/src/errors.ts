@@ -15,6 +15,7 @@ export type RingErrorCode =
   | 'BAD_SIGNATURE'
   | 'PEER_FLOOD'
   | 'PEER_DENIED'
+  | 'REFUSED'
   | 'VIEW_CHANGED'
   | 'TIMEOUT'
   | 'PORT_IN_USE'

@@ -2,8 +2,12 @@
 export { RingError, type RingErrorCode } from './errors.ts'
 export type {
   CarrierChoice,
+  Contribution,
   Integrity,
   MemberStatus,
+  RequestHandler,
+  RequestLimits,
+  RequestOptions,
   Ring,
   RingCounters,
   RingEvents,

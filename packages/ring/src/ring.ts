@@ -7,15 +7,26 @@ import { LinkService } from './link/link-service.ts'
 import { ViewLinks } from './link/view-links.ts'
 import { buildNode, startNode } from './net/libp2p-node.ts'
 import { PeerMesh } from './net/peer-mesh.ts'
+import { RequestService } from './net/request-service.ts'
 import { RoundRunner } from './round/runner.ts'
 import { RingEmitter } from './ring-emitter.ts'
 import { StateFetcher } from './sync/fetch.ts'
-import type { Ring, RingEvents, RingOptions, RingStatus, RoundResult, View } from './types.ts'
+import type {
+  RequestHandler,
+  RequestLimits,
+  RequestOptions,
+  Ring,
+  RingEvents,
+  RingOptions,
+  RingStatus,
+  RoundResult,
+  View,
+} from './types.ts'
 import { ViewDriver } from './view/driver.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
 import type { Mark, Turn, ViewValue } from './view/messages.ts'
-import { isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
-import { isAlive, isParticipant, type Effect } from './view/state.ts'
+import { describePeers, isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
+import { isParticipant, type Effect } from './view/state.ts'
 import { decodeDurable } from './view/store-codec.ts'
 import { checkOptions } from './options.ts'
 
@@ -36,6 +47,7 @@ class RingNode implements Ring {
   readonly #runner: RoundRunner
   readonly #fetcher: StateFetcher
   readonly #linkService: LinkService
+  readonly #requests: RequestService
   readonly #rejected: Record<string, number> = {}
   readonly #counts = { committed: 0, abandoned: 0, views: 0, fetched: 0 }
   #driver: ViewDriver | null = null
@@ -66,6 +78,15 @@ class RingNode implements Ring {
       view: () => this.#view,
       links: () => this.#links,
       nextChange: (signal) => this.#nextChange(signal),
+      onRejected: (error) => this.#count(error),
+    })
+    this.#requests = new RequestService({
+      node,
+      identity: options.identity,
+      job: options.job,
+      limits: this.#limits,
+      isAllowed: (peer) => this.#isAllowed(peer),
+      open: (peer, protocol, signal) => this.#mesh.openStream(peer, protocol, signal),
       onRejected: (error) => this.#count(error),
     })
     const dialState = this.#linkService.dialState.bind(this.#linkService)
@@ -102,20 +123,13 @@ class RingNode implements Ring {
   }
 
   get status(): RingStatus {
-    const s = this.#driver?.machine.state
+    const machine = this.#driver?.machine.state ?? null
     const mesh = this.#mesh.traffic
-    const members = new Set(this.#view?.members ?? [])
-    const known =
-      s === undefined ? [] : [...s.peers].filter(([peer, r]) => r.status !== null || members.has(peer))
+    const { opened, statesServed } = this.#linkService
     return {
-      phase: s === undefined || this.#stage !== 'started' ? 'stopped' : phaseOf(s),
+      phase: machine === null || this.#stage !== 'started' ? 'stopped' : phaseOf(machine),
       activeRound: this.#runner.activeRound,
-      members: known.map(([peerId, record]) => ({
-        peerId,
-        inView: members.has(peerId),
-        alive: s !== undefined && isAlive(s, peerId),
-        round: record.status?.state.round ?? null,
-      })),
+      members: machine === null ? [] : describePeers(machine, this.#view),
       counters: {
         bytesSent: mesh.sent + this.#runner.bytesSent,
         bytesReceived: mesh.received + this.#runner.bytesReceived,
@@ -123,9 +137,9 @@ class RingNode implements Ring {
         roundsAbandoned: this.#counts.abandoned,
         viewChanges: this.#counts.views,
         statesFetched: this.#counts.fetched,
-        statesServed: this.#linkService.statesServed,
-        linksDirect: this.#linkService.opened.direct,
-        linksStream: this.#linkService.opened.stream,
+        statesServed,
+        linksDirect: opened.direct,
+        linksStream: opened.stream,
         rejected: { ...this.#rejected },
       },
     }
@@ -147,6 +161,7 @@ class RingNode implements Ring {
     const machine = new ViewMachine(
       {
         self: this.peerId,
+        observer: o.role === 'observer',
         boot: this.#boot,
         job: o.job,
         minMembers: o.minMembers,
@@ -208,7 +223,7 @@ class RingNode implements Ring {
   }
 
   async ready({ signal }: { signal?: AbortSignal } = {}): Promise<View> {
-    const driver = await this.#running()
+    const driver = await this.#participating()
     for (;;) {
       signal?.throwIfAborted()
       await driver.post({ on: 'state', state: this.#mark() })
@@ -229,12 +244,15 @@ class RingNode implements Ring {
 
   async allReduce(
     vector: Float32Array,
-    { round, weight, signal }: { round: number; weight: number; signal?: AbortSignal },
+    { round, weight, commitment, signal }: Parameters<Ring['allReduce']>[1],
   ): Promise<RoundResult> {
-    await this.#running()
+    await this.#participating()
     signal?.throwIfAborted()
     if (!Number.isFinite(weight) || weight < 0) {
       throw new RingError('BAD_ARGUMENT', `weight is ${weight}, expected a finite number >= 0`)
+    }
+    if (commitment !== undefined && commitment.byteLength !== 32) {
+      throw new RingError('BAD_ARGUMENT', `commitment is ${commitment.byteLength} bytes, expected 32`)
     }
     const state = this.#mark()
     if (round !== state.round + 1) {
@@ -250,13 +268,37 @@ class RingNode implements Ring {
     this.#post({ on: 'state', state })
     this.#post({
       on: 'contribute',
-      contribution: { round, length: vector.length, weight, wire, state: state.hash },
+      contribution: {
+        round,
+        length: vector.length,
+        weight,
+        wire,
+        state: state.hash,
+        commitment: commitment === undefined ? null : Buffer.from(commitment).toString('hex'),
+      },
     })
     try {
       return await result
     } finally {
       signal?.removeEventListener('abort', onAbort)
     }
+  }
+
+  peers(): string[] {
+    return this.#mesh.peers
+  }
+
+  async handle(
+    protocol: string,
+    handler: RequestHandler,
+    limits: RequestLimits,
+  ): Promise<() => Promise<void>> {
+    return this.#requests.handle(protocol, handler, limits)
+  }
+
+  async request(peer: string, protocol: string, bytes: Uint8Array, o: RequestOptions): Promise<Uint8Array> {
+    await this.#running()
+    return this.#requests.request(peer, protocol, bytes, o)
   }
 
   // --- what the machine wants done ---
@@ -372,6 +414,12 @@ class RingNode implements Ring {
     if (this.#driver === null)
       throw new RingError('STOPPED', 'the ring node is not started; call start() first')
     return this.#driver
+  }
+
+  async #participating(): Promise<ViewDriver> {
+    if (this.#o.role === 'observer')
+      throw new RingError('BAD_ARGUMENT', 'an observer takes no part in rounds')
+    return this.#running()
   }
 
   #throwIfStopping(): void {

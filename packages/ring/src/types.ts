@@ -72,6 +72,8 @@ export interface RingOptions {
   readonly integrity: Integrity
   /** default `direct` */
   readonly carrier?: CarrierChoice
+  /** `observer` finds peers and can ask them, but never takes part; default `member` */
+  readonly role?: 'member' | 'observer'
   /** peer ids; when `allow` is given only these may take part, and `deny` always wins */
   readonly allow?: readonly string[]
   readonly deny?: readonly string[]
@@ -131,11 +133,41 @@ export interface RoundResult {
   /** names the result; equal on all members */
   readonly hash: Uint8Array
   readonly contributors: readonly string[]
+  /** the same members with their weights and commitments, in ring order */
+  readonly contributions: readonly Contribution[]
   /** 1 when the first try committed */
   readonly attempts: number
   readonly bytesSent: number
   readonly bytesReceived: number
   readonly durationMs: number
+}
+
+/** What one member brought to a round; all members agree on this list before the first byte is summed. */
+export interface Contribution {
+  readonly peerId: string
+  readonly weight: number
+  /** what the member bound itself to, 32 bytes chosen by the caller, or null */
+  readonly commitment: Uint8Array | null
+}
+
+/** Answers a peer's request; what it throws is told to the peer as REFUSED with its message. */
+export type RequestHandler = (
+  request: Uint8Array,
+  context: { readonly from: string; readonly signal: AbortSignal },
+) => Promise<Uint8Array | AsyncIterable<Uint8Array>>
+
+/** What answering may cost. */
+export interface RequestLimits {
+  readonly maxRequestBytes: number
+  readonly maxConcurrent: number
+  readonly timeoutMs: number
+}
+
+/** What asking may cost. */
+export interface RequestOptions {
+  readonly maxResponseBytes: number
+  readonly timeoutMs: number
+  readonly signal?: AbortSignal
 }
 
 /** What a listener is given. */
@@ -166,13 +198,20 @@ export interface Ring {
   ready(options?: { signal?: AbortSignal }): Promise<View>
   /**
    * The weighted mean of everybody's vector, committed by the view. `round` must be the state's round + 1. The vector
-   * is only read, and must not change until the promise settles. Throws RingError ROUND_SUPERSEDED or OUT_OF_SYNC
+   * is only read, and must not change until the promise settles. `commitment` (32 bytes) is exchanged and fixed before
+   * anything is summed. Throws RingError ROUND_SUPERSEDED or OUT_OF_SYNC
    * (go back to `ready`), LENGTH_MISMATCH, STOPPED, or the signal's reason.
    */
   allReduce(
     vector: Float32Array,
-    options: { round: number; weight: number; signal?: AbortSignal },
+    options: { round: number; weight: number; commitment?: Uint8Array; signal?: AbortSignal },
   ): Promise<RoundResult>
+  /** Peers of this job that are connected now. */
+  peers(): string[]
+  /** Answers requests of a protocol of the caller's own, e.g. /gym/trace/1; the returned function ends that. */
+  handle(protocol: string, handler: RequestHandler, limits: RequestLimits): Promise<() => Promise<void>>
+  /** Asks a peer, dialling it if needed. Throws RingError TIMEOUT, PEER_LOST, BAD_FRAME or REFUSED. */
+  request(peer: string, protocol: string, request: Uint8Array, options: RequestOptions): Promise<Uint8Array>
   /** Subscribes; the returned function unsubscribes. */
   on<E extends keyof RingEvents>(event: E, listener: (value: RingEvents[E]) => void): () => void
 }

@@ -9,7 +9,7 @@ import { frameMessage, MessageReader } from '../net/messages.ts'
 import { SealedLink } from './sealed-link.ts'
 
 const prefaceSchema = z.strictObject({
-  purpose: z.enum(['round', 'state']),
+  purpose: z.enum(['round', 'state', 'request']),
   ringId: z.string().min(1).max(128),
   epoch: z.number().int().min(1).max(0xffff_ffff),
 })

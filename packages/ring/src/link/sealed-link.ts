@@ -15,9 +15,14 @@ export const FRAME_KIND = {
   stateHead: 17,
   stateChunk: 18,
   stateRefused: 19,
+  requestChunk: 32,
+  requestEnd: 33,
+  answerChunk: 34,
+  answerEnd: 35,
+  answerRefused: 36,
 } as const
 
-/** Small frames kept while nobody listens: a go, or a request that came with the end of the handshake. */
+/** Small frames kept while nobody listens: a neighbour may be ready for the next round first. */
 const MAX_KEPT_FRAMES = 2
 const MAX_KEPT_BYTES = 1024
 
@@ -38,6 +43,7 @@ export class SealedLink {
   #body = new Uint8Array(0)
   #bodyFill = 0
   #handler: FrameHandler | null = null
+  #corked: Uint8Array | null
   #kept: { header: FrameHeader; payload: Uint8Array }[] = []
 
   constructor(carrier: Carrier, keys: SealedKeys, peer: string, limits: RingLimits, early: Uint8Array) {
@@ -45,8 +51,8 @@ export class SealedLink {
     this.peer = peer
     this.#sealer = new FrameSealer(keys.send)
     this.#opener = new FrameOpener(keys.receive, { maxPayloadBytes: limits.chunkBytes })
-    if (early.byteLength > 0) this.#take(early)
-    carrier.receive((bytes) => this.#take(bytes))
+    this.#corked = early
+    carrier.receive((bytes) => this.#cork(bytes, 2 * limits.chunkBytes))
   }
 
   /** Seals and queues a frame. False: await `drained` before the next. */
@@ -60,6 +66,21 @@ export class SealedLink {
     return this.carrier.drained()
   }
 
+  /** Bytes that come right behind the handshake wait, sealed, for the first `onFrame`. */
+  #cork(bytes: Uint8Array, limit: number): void {
+    const held = this.#corked ?? new Uint8Array(0)
+    if (held.byteLength + bytes.byteLength > limit) {
+      this.abort(
+        new RingError('PEER_FLOOD', `over ${limit} bytes came before the link was used`, { peer: this.peer }),
+      )
+      return
+    }
+    const whole = new Uint8Array(held.byteLength + bytes.byteLength)
+    whole.set(held)
+    whole.set(bytes, held.byteLength)
+    this.#corked = whole
+  }
+
   /** Sets who gets the frames from now on; those kept since `park` are handed over first. */
   onFrame(handler: FrameHandler): void {
     this.#handler = handler
@@ -68,9 +89,14 @@ export class SealedLink {
     this.#guarded(() => {
       for (const { header, payload } of kept) handler(header, payload)
     })
+    const corked = this.#corked
+    if (corked === null) return
+    this.#corked = null
+    this.carrier.receive((bytes) => this.#take(bytes))
+    if (corked.byteLength > 0) this.#take(corked)
   }
 
-  /** Nobody takes frames for now. A few small ones are kept: a neighbour may be ready for the next round first. */
+  /** Nobody takes frames for now. A few small ones are kept. */
   park(): void {
     this.#handler = null
   }

@@ -46,7 +46,7 @@ export class CarrierInbox {
     }
     this.#earlyBytes += bytes.byteLength
     if (this.#earlyBytes > this.#maxEarlyBytes) return false
-    this.#early.push(bytes.slice())
+    this.#early.push(new Uint8Array(bytes))
     return true
   }
 

@@ -21,16 +21,12 @@ export class MessageSplitter {
         throw new RingError('BAD_MESSAGE', `message is ${length} bytes, limit ${this.#maxBytes}`)
       }
       if (rest.byteLength < 4 + length) break
-      messages.push(rest.slice(4, 4 + length))
+      messages.push(new Uint8Array(rest.subarray(4, 4 + length)))
       rest = rest.subarray(4 + length)
     }
-    this.#pending = rest.slice()
+    // A copy: Buffer.slice would only be a view of bytes that are not ours.
+    this.#pending = new Uint8Array(rest)
     return messages
-  }
-
-  /** Bytes that came after the last complete message. */
-  get rest(): Uint8Array {
-    return this.#pending
   }
 }
 
@@ -41,49 +37,67 @@ export function frameMessage(message: Uint8Array): Uint8Array[] {
   return [prefix, message]
 }
 
+/** Bytes that may wait behind a handshake message: what a peer sends right after it counts already as link traffic. */
+const MAX_WAITING_BYTES = 4 * 1024 * 1024
+
 /** Reads messages one after another, as a handshake does. `release` gives the carrier back with what came after. */
 export class MessageReader {
   readonly #carrier: Carrier
-  readonly #splitter: MessageSplitter
-  readonly #queue: Uint8Array[] = []
-  #waiting: { resolve(message: Uint8Array): void; reject(reason: RingError): void } | null = null
+  readonly #maxBytes: number
+  #bytes: Uint8Array = new Uint8Array(0)
+  #waiting: PromiseWithResolvers<Uint8Array> | null = null
   #failure: RingError | null = null
 
   constructor(carrier: Carrier, maxBytes: number) {
     this.#carrier = carrier
-    this.#splitter = new MessageSplitter(maxBytes)
+    this.#maxBytes = maxBytes
     carrier.onEnd((reason) => this.#fail(reason))
     carrier.receive((bytes) => this.#take(bytes))
   }
 
-  /** The next message; rejects with the RingError that ended the carrier. */
+  /** The next message; rejects with the RingError that ended the carrier. One read at a time. */
   read(): Promise<Uint8Array> {
-    const next = this.#queue.shift()
-    if (next !== undefined) return Promise.resolve(next)
-    if (this.#failure !== null) return Promise.reject(this.#failure)
-    return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject }
-    })
+    const waiting = Promise.withResolvers<Uint8Array>()
+    this.#waiting = waiting
+    this.#serve()
+    if (this.#failure !== null) waiting.reject(this.#failure)
+    return waiting.promise
   }
 
   /** Bytes received beyond the messages read; the caller now sets its own receiver. */
   release(): Uint8Array {
-    return concat(...this.#queue.flatMap((message) => frameMessage(message)), this.#splitter.rest)
+    return this.#bytes
   }
 
   #take(bytes: Uint8Array): void {
-    try {
-      for (const message of this.#splitter.push(bytes)) {
-        const waiting = this.#waiting
-        this.#waiting = null
-        if (waiting === null) this.#queue.push(message)
-        else waiting.resolve(message)
-      }
-    } catch (thrown) {
-      const reason = thrown instanceof RingError ? thrown : new RingError('BAD_MESSAGE', String(thrown))
-      this.#fail(reason)
-      this.#carrier.abort(reason)
+    if (this.#bytes.byteLength + bytes.byteLength > MAX_WAITING_BYTES) {
+      this.#end(new RingError('PEER_FLOOD', `over ${MAX_WAITING_BYTES} bytes came inside a handshake`))
+      return
     }
+    this.#bytes = concat(this.#bytes, bytes)
+    this.#serve()
+  }
+
+  /** Hands the next message to the waiting read. What follows it may be frames, so it is not looked at. */
+  #serve(): void {
+    if (this.#waiting === null || this.#bytes.byteLength < 4) return
+    const { buffer, byteOffset } = this.#bytes
+    const length = new DataView(buffer, byteOffset, 4).getUint32(0)
+    if (length > this.#maxBytes) {
+      this.#end(new RingError('BAD_MESSAGE', `handshake message is ${length} bytes, limit ${this.#maxBytes}`))
+      return
+    }
+    if (this.#bytes.byteLength < 4 + length) return
+    const message = this.#bytes.subarray(4, 4 + length)
+    this.#bytes = this.#bytes.subarray(4 + length)
+    const waiting = this.#waiting
+    this.#waiting = null
+    waiting.resolve(message)
+  }
+
+  #end(reason: RingError): void {
+    this.#fail(reason)
+    this.#carrier.abort(reason)
   }
 
   #fail(reason: RingError): void {

@@ -109,6 +109,22 @@ export class PeerMesh {
     if (this.#ready.has(peer)) this.#channels.get(peer)?.send(message)
   }
 
+  /** Peers that have said hello and are connected. */
+  get peers(): string[] {
+    return [...this.#ready]
+  }
+
+  /** A stream to any known peer, over its connection or a new one. */
+  async openStream(peer: string, protocol: string, signal: AbortSignal): Promise<Stream> {
+    const { node } = this.#o
+    const id = peerIdFromString(peer)
+    if (node.getConnections(id).length === 0) {
+      const addresses = (this.#known.get(peer) ?? []).map((address) => multiaddr(address))
+      if (addresses.length > 0) await node.dial(addresses, { signal })
+    }
+    return node.dialProtocol(id, protocol, { runOnLimitedConnection: true, signal })
+  }
+
   /** Cuts a peer off, because it broke a rule. */
   drop(peer: string, reason: RingError): void {
     this.#channels.get(peer)?.abort(reason)
@@ -217,9 +233,9 @@ export class PeerMesh {
       return
     }
     this.#ready.add(peer)
-    const isNews = this.#learn({ peer, addresses: hello.addresses })
+    this.#learn({ peer, addresses: hello.addresses })
     for (const known of hello.peers) this.#learn(known)
-    if (isNews) this.#announce(peer)
+    this.#announce(peer)
     this.#o.handlers.onConnected(peer)
   }
 
@@ -242,19 +258,18 @@ export class PeerMesh {
     if (this.#ready.delete(peer)) this.#o.handlers.onDisconnected(peer)
   }
 
-  /** Remembers where a peer can be dialled. True when the peer was unknown. */
-  #learn({ peer, addresses }: KnownPeer): boolean {
-    if (peer === this.#self || !this.#o.isAllowed(peer)) return false
+  /** Remembers where a peer can be dialled. */
+  #learn({ peer, addresses }: KnownPeer): void {
+    if (peer === this.#self || !this.#o.isAllowed(peer)) return
     const isNew = !this.#known.has(peer)
-    if (isNew && this.#known.size >= this.#o.limits.knownPeers) return false
+    if (isNew && this.#known.size >= this.#o.limits.knownPeers) return
     const usable = addresses.filter((address) => isDialable(address, peer))
-    if (usable.length === 0 && !isNew) return false
+    if (usable.length === 0 && !isNew) return
     this.#known.set(peer, usable.slice(0, this.#o.limits.addressesPerPeer))
     this.#addTarget(peer, () => this.#known.get(peer) ?? [])
-    return isNew
   }
 
-  /** Tells everybody about a peer that was just met. */
+  /** Tells everybody about a peer that was just met: of two newcomers at least one learns of the other. */
   #announce(peer: string): void {
     const known = { peer, addresses: this.#known.get(peer) ?? [] }
     for (const other of this.#ready) {

@@ -28,7 +28,11 @@ export class StreamCarrier implements Carrier {
     })
     // A peer that dies shows as an ordinary close: what is missing is noticed by whoever counts bytes.
     stream.addEventListener('close', (event) => this.#inbox.finish(ended(event.error)))
-    stream.addEventListener('remoteCloseWrite', () => this.#inbox.finish(ended(undefined)))
+    // No protocol here half-closes: when the peer is done, so are we, and the stream's memory is given back.
+    stream.addEventListener('remoteCloseWrite', () => {
+      this.#inbox.finish(ended(undefined))
+      void this.close()
+    })
     if (stream.status !== 'open') this.#inbox.finish(ended(undefined))
   }
 

@@ -135,6 +135,7 @@ class Exchange {
     }
     this.#mayGo = true
     this.#notify()
+    this.#finishWhenComplete()
   }
 
   #onChunk(header: FrameHeader, payload: Uint8Array): void {
@@ -180,7 +181,8 @@ class Exchange {
   }
 
   #finishWhenComplete(): void {
-    if (this.#received === this.#receives.length && this.#sent) this.#done.resolve(this.#result)
+    const isComplete = this.#mayGo && this.#sent && this.#received === this.#receives.length
+    if (isComplete) this.#done.resolve(this.#result)
   }
 }
 
@@ -189,6 +191,6 @@ function bytesOf(values: Float32Array): Uint8Array {
 }
 
 function floatsOf(bytes: Uint8Array): Float32Array {
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice()
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes)
   return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
 }

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { sha3_256 } from '@gym-node/wire'
 import { RingError } from '../errors.ts'
-import type { View } from '../types.ts'
+import type { Contribution, View } from '../types.ts'
 
 /** A result that may yet be committed. */
 export interface HeldResult {
@@ -11,28 +11,39 @@ export interface HeldResult {
   readonly hash: Uint8Array
   readonly totalWeight: number
   readonly view: View
+  readonly contributions: readonly Contribution[]
 }
 
 const headSchema = z.strictObject({
   round: z.number().int().min(0),
   totalWeight: z.number(),
   view: z.strictObject({ ringId: z.string(), epoch: z.number().int(), members: z.array(z.string()) }),
+  contributions: z.array(
+    z.strictObject({ peerId: z.string(), weight: z.number(), commitment: z.string().nullable() }),
+  ),
   hash: z.string(),
 })
 
 /** Names a result: the bytes, and everything that all members must agree on about them. */
-export function nameResult(view: View, round: number, total: number, mean: Float32Array): Uint8Array {
-  const about = new TextEncoder().encode(
-    JSON.stringify([view.ringId, view.epoch, view.members, round, total]),
-  )
-  return sha3_256(about, bytesOf(mean))
+export function nameResult(result: Omit<HeldResult, 'hash'>): Uint8Array {
+  const { ringId, epoch, members } = result.view
+  const about = JSON.stringify([
+    ringId,
+    epoch,
+    members,
+    result.round,
+    result.totalWeight,
+    plain(result.contributions),
+  ])
+  return sha3_256(new TextEncoder().encode(about), bytesOf(result.mean))
 }
 
 /** u32 length, JSON head, float32 values, little-endian. */
 export function encodeHeld(held: HeldResult): Uint8Array {
   const { round, totalWeight, view } = held
   const hash = Buffer.from(held.hash).toString('hex')
-  const head = new TextEncoder().encode(JSON.stringify({ round, totalWeight, view, hash }))
+  const contributions = plain(held.contributions)
+  const head = new TextEncoder().encode(JSON.stringify({ round, totalWeight, view, contributions, hash }))
   const bytes = new Uint8Array(4 + head.byteLength + held.mean.byteLength)
   new DataView(bytes.buffer).setUint32(0, head.byteLength, true)
   bytes.set(head, 4)
@@ -45,10 +56,16 @@ export function decodeHeld(bytes: Uint8Array): HeldResult {
   try {
     const length = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true)
     const head = headSchema.parse(JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length))))
-    const mean = new Float32Array(bytes.slice(4 + length).buffer)
-    const hash = nameResult(head.view, head.round, head.totalWeight, mean)
+    const mean = new Float32Array(new Uint8Array(bytes.subarray(4 + length)).buffer)
+    const contributions = head.contributions.map(({ peerId, weight, commitment }) => ({
+      peerId,
+      weight,
+      commitment: commitment === null ? null : new Uint8Array(Buffer.from(commitment, 'hex')),
+    }))
+    const { round, totalWeight, view } = head
+    const hash = nameResult({ round, totalWeight, view, contributions, mean })
     if (Buffer.from(hash).toString('hex') !== head.hash) throw new Error('hash does not match')
-    return { ...head, mean, hash }
+    return { round, totalWeight, view, contributions, mean, hash }
   } catch (cause) {
     throw new RingError(
       'BAD_STORE',
@@ -58,6 +75,14 @@ export function decodeHeld(bytes: Uint8Array): HeldResult {
       },
     )
   }
+}
+
+function plain(contributions: readonly Contribution[]): object[] {
+  return contributions.map(({ peerId, weight, commitment }) => ({
+    peerId,
+    weight,
+    commitment: commitment === null ? null : Buffer.from(commitment).toString('hex'),
+  }))
 }
 
 function bytesOf(values: Float32Array): Uint8Array {

@@ -90,8 +90,14 @@ export class RoundRunner {
           ? aloneMean(pending.vector, pending.weight)
           : await this.#exchange(pending, links, total, position, attempt.signal)
       if (attempt.signal.aborted) return
-      const hash = nameResult(view, pending.round, total, mean)
-      this.#held = { round: pending.round, mean, hash, totalWeight: total, view }
+      const contributions = turns.map((turn, i) => ({
+        peerId: view.members[i] ?? '',
+        weight: turn.weight,
+        commitment: turn.commitment === null ? null : new Uint8Array(Buffer.from(turn.commitment, 'hex')),
+      }))
+      const result = { round: pending.round, mean, totalWeight: total, view, contributions }
+      const hash = nameResult(result)
+      this.#held = { ...result, hash }
       this.#handlers.onComputed(view.epoch, pending.round, Buffer.from(hash).toString('hex'))
     } catch (thrown) {
       if (attempt.signal.aborted) return
@@ -109,7 +115,7 @@ export class RoundRunner {
   commit(round: number, hash: string): RoundResult | null {
     const pending = this.#pending
     if (pending?.round !== round || this.#held?.round !== round) return null
-    const { mean, totalWeight: total, view, hash: own } = this.#held
+    const { mean, totalWeight: total, view, contributions, hash: own } = this.#held
     if (Buffer.from(own).toString('hex') !== hash) return null
     this.#pending = null
     this.#held = null
@@ -120,6 +126,7 @@ export class RoundRunner {
       totalWeight: total,
       hash: own,
       contributors: view.members,
+      contributions,
       attempts: pending.attempts,
       bytesSent: pending.bytesSent,
       bytesReceived: pending.bytesReceived,

@@ -54,6 +54,8 @@ function hasReason(s: MachineState): boolean {
   const excluded = excludedMembers(s)
   if (view.members.some((member) => excluded.has(member.peer))) return true
   if (abandonedByAnyone(s) && s.now - s.adoptedAt >= churnDelay(s)) return true
+  // A result that is committed but not yet in the caller's state could be lost with a crash just now: arrivals wait.
+  if ((s.committed?.round ?? 0) > s.state.round) return false
   return !s.running && desiredMembers(s).length > view.members.length
 }
 

@@ -16,7 +16,7 @@ const OLD_RING_TIMEOUTS = 4
 
 /** Proposes epoch 1 when this node is the lowest of enough peers that know no ring. */
 export function considerGenesis(s: MachineState, out: Effect[]): void {
-  if (s.durable.view !== null || s.leaving) return
+  if (s.durable.view !== null || s.leaving || s.options.observer) return
   if (s.genesis !== null && s.now < s.genesis.retryAt) return
   if (s.genesis !== null) {
     s.genesis = null
@@ -52,7 +52,7 @@ export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: 
   const named = (peer: string, boot: string | null): boolean =>
     value.members.some((member) => member.peer === peer && (boot === null || member.boot === boot))
   const yields = s.genesis !== null && compareText(from, s.options.self) < 0
-  const free = s.durable.view === null && !s.leaving && !knowsARing(s)
+  const free = !s.options.observer && s.durable.view === null && !s.leaving && !knowsARing(s)
   const fits = value.epoch === 1 && named(s.options.self, s.boot) && named(from, null)
   if (!free || !fits || (isLocked(s, from) && !yields)) {
     out.push({ do: 'send', to: from, message: { t: 'genesis-nack', ringId: value.ringId } })

@@ -167,7 +167,7 @@ function onConnected(s: MachineState, peer: string, out: Effect[]): void {
   const record = recordOf(s, peer)
   record.connected = true
   record.deadline = s.now + s.options.peerTimeoutMs
-  out.push({ do: 'send', to: peer, message: buildStatus(s) })
+  if (!s.options.observer) out.push({ do: 'send', to: peer, message: buildStatus(s) })
 }
 
 function onDisconnected(s: MachineState, peer: string): void {

@@ -35,6 +35,7 @@ const turnSchema = z.strictObject({
   weight: z.number().min(0).max(3.4e38),
   wire: z.string().max(64),
   state: hex,
+  commitment: hex.length(64).nullable(),
   done: hex.nullable(),
   prepared: z.boolean(),
 })

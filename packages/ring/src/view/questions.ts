@@ -1,5 +1,5 @@
 /** What the rest of the node asks the machine: its phase, and which state the ring agrees on. Pure. */
-import type { RingPhase } from '../types.ts'
+import type { MemberStatus, RingPhase, View } from '../types.ts'
 import type { MachineState } from './state.ts'
 import {
   aliveAcceptors,
@@ -75,6 +75,18 @@ export function phaseOf(s: MachineState): Exclude<RingPhase, 'stopped'> {
   }
   const anyPeer = [...s.peers.values()].some((record) => record.status !== null && s.now < record.deadline)
   return anyPeer ? 'forming' : 'alone'
+}
+
+/** The other peers of the job as an operator sees them. */
+export function describePeers(s: MachineState, view: View | null): MemberStatus[] {
+  const members = new Set(view?.members ?? [])
+  const known = [...s.peers].filter(([peer, record]) => record.status !== null || members.has(peer))
+  return known.map(([peerId, record]) => ({
+    peerId,
+    inView: members.has(peerId),
+    alive: isAlive(s, peerId),
+    round: record.status?.state.round ?? null,
+  }))
 }
 
 /** The key that most voters name; a tie goes to the one that the lowest peer id names; null without voters. */

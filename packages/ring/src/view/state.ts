@@ -19,6 +19,8 @@ import type {
 /** What the machine is told once. */
 export interface MachineOptions {
   readonly self: string
+  /** sees everything, says nothing, is in no view */
+  readonly observer: boolean
   /** random per process start: tells a restarted member from the one in the view */
   readonly boot: string
   readonly job: string
@@ -38,6 +40,8 @@ export interface Contribution {
   readonly wire: string
   /** hash of the state that the contribution starts from */
   readonly state: string
+  /** hex of the caller's 32 bytes, or null */
+  readonly commitment: string | null
 }
 
 /** What the shell must do, in order. Nothing after a `persist` may happen before it is durable. */

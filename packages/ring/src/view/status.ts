@@ -28,7 +28,7 @@ export function buildStatus(s: MachineState): StatusMessage {
 
 /** Sends the status to everybody connected when it changed or a heartbeat is due. */
 export function flushStatus(s: MachineState, out: Effect[]): void {
-  if (!s.dirty && s.now < s.nextStatusAt) return
+  if (s.options.observer || (!s.dirty && s.now < s.nextStatusAt)) return
   s.dirty = false
   s.nextStatusAt = s.now + s.options.peerTimeoutMs / HEARTBEATS_PER_TIMEOUT
   const message = buildStatus(s)

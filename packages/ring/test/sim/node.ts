@@ -51,6 +51,7 @@ export class SimNode {
         self: this.id,
         boot: `${this.id}.${this.boot}`,
         job: 'sim',
+        observer: false,
         minMembers: options.minMembers,
         maxMembers: 64,
         quorum: options.quorum,
@@ -187,16 +188,21 @@ export class SimNode {
         this.#contributed = round
         // A weight nobody else has and that changes with every try: two runs of one round never look alike.
         const weight = this.world.uniqueWeight()
-        const contribution = { round, length: 8, weight, wire: 'f32', state: this.mark().hash }
+        const contribution = {
+          round,
+          length: 8,
+          weight,
+          wire: 'f32',
+          state: this.mark().hash,
+          commitment: null,
+        }
         this.post({ on: 'contribute', contribution })
       })
       return
     }
     const target = ringTarget(s)
     if (target?.hash == null || target.sources.length === 0) return
-    const source = this.world.nodes.get(
-      target.sources[this.world.random.below(target.sources.length)],
-    )
+    const source = this.world.nodes.get(target.sources[this.world.random.below(target.sources.length)])
     const { boot } = this
     const wanted = target.hash
     this.#busy = true

@@ -37,7 +37,7 @@ export class Oracle {
 
   #note(node: string, round: number, hash: string): void {
     let results = this.rounds.get(round)
-    if (results === undefined) this.rounds.set(round, (results = new Map()))
+    if (results === undefined) this.rounds.set(round, (results = new Map<string, Set<string>>()))
     const holders = results.get(hash) ?? new Set<string>()
     holders.add(node)
     results.set(hash, holders)

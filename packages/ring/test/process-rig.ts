@@ -1,0 +1,158 @@
+/** Rings of real processes for fault tests: start, kill, stop, restart, and the promises checked over all reports. */
+import { fork, type ChildProcess } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { WorkerConfig, WorkerReport } from './worker.ts'
+
+type RoundReport = Extract<WorkerReport, { at: 'round' }>
+
+/** One ring of processes, in a folder of its own. */
+export class ProcessRing {
+  readonly dir = mkdtempSync(join(tmpdir(), 'gym-ring-'))
+  readonly #settings: Omit<WorkerConfig, 'node' | 'dir' | 'bootstrap'>
+  readonly #children = new Map<number, ChildProcess>()
+  readonly #addresses = new Map<number, readonly string[]>()
+  /** every round report of every node, in order of arrival */
+  readonly rounds: { readonly node: number; readonly report: RoundReport }[] = []
+  readonly adopted: { readonly node: number; readonly round: number }[] = []
+  #waiters: (() => void)[] = []
+  #failure: Error | null = null
+
+  constructor(settings: Omit<WorkerConfig, 'node' | 'dir' | 'bootstrap'>) {
+    this.#settings = settings
+  }
+
+  /** Starts node n; it finds the others through any that run now. Resolves when it listens. */
+  async start(node: number): Promise<void> {
+    const dir = join(this.dir, String(node))
+    mkdirSync(dir, { recursive: true })
+    const bootstrap = [...this.#addresses].filter(([n]) => n !== node).flatMap(([, list]) => list)
+    const config: WorkerConfig = { ...this.#settings, node, dir, bootstrap }
+    const worker = new URL('./worker.ts', import.meta.url)
+    const child = fork(worker, [JSON.stringify(config)], { execArgv: ['--conditions=gym-source'] })
+    this.#children.set(node, child)
+    child.on('message', (message) => this.#onReport(node, message as WorkerReport))
+    child.on('exit', () => {
+      if (this.#children.get(node) === child) this.#children.delete(node)
+      this.#notify()
+    })
+    await this.until(() => this.#addresses.has(node), `node ${node} listens`)
+  }
+
+  signal(node: number, signal: NodeJS.Signals): void {
+    this.#children.get(node)?.kill(signal)
+  }
+
+  /** SIGKILL; resolves when the process is gone. */
+  async kill(node: number): Promise<void> {
+    this.#addresses.delete(node)
+    this.signal(node, 'SIGKILL')
+    await this.until(() => !this.#children.has(node), `node ${node} is gone`)
+  }
+
+  /** Asks for a polite leave. */
+  async leave(node: number): Promise<void> {
+    this.#addresses.delete(node)
+    this.#children.get(node)?.send('leave')
+    await this.until(() => !this.#children.has(node), `node ${node} has left`)
+  }
+
+  /** The last round that node n has reported. */
+  lastRound(node: number): number {
+    return this.rounds.findLast((entry) => entry.node === node)?.report.round ?? 0
+  }
+
+  get newestRound(): number {
+    return Math.max(0, ...this.rounds.map((entry) => entry.report.round))
+  }
+
+  /** Waits for a condition on the reports; fails after `ms`, or when a worker reports a failure. */
+  until(condition: () => boolean, what: string, ms = 60_000): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(new Error(`not within ${ms} ms: ${what}; ${this.#summary()}`)),
+        ms,
+      )
+      const check = (): void => {
+        if (this.#failure === null && !condition()) {
+          this.#waiters.push(check)
+          return
+        }
+        clearTimeout(timer)
+        if (this.#failure === null) resolve()
+        else reject(this.#failure)
+      }
+      check()
+    })
+  }
+
+  /** Waits until each of the nodes has reported a round beyond the newest of now. */
+  async untilRoundsGoOn(nodes: readonly number[], more = 2, ms = 60_000): Promise<void> {
+    const goal = this.newestRound + more
+    await this.until(
+      () => nodes.every((n) => this.lastRound(n) >= goal),
+      `nodes ${nodes.join()} reach ${goal}`,
+      ms,
+    )
+  }
+
+  /** Throws when two nodes committed different results of one round, or one node committed a round twice. */
+  check(): void {
+    const byRound = new Map<number, RoundReport>()
+    const seen = new Set<string>()
+    for (const { node, report } of this.rounds) {
+      const first = byRound.get(report.round) ?? report
+      byRound.set(report.round, first)
+      if (first.hash !== report.hash)
+        throw new Error(`round ${report.round} differs: node ${node} has ${report.hash}`)
+      if (seen.has(`${node} ${report.round}`))
+        throw new Error(`node ${node} committed round ${report.round} twice`)
+      seen.add(`${node} ${report.round}`)
+    }
+  }
+
+  /** Kills what runs and removes the folder. */
+  async close(): Promise<void> {
+    for (const node of [...this.#children.keys()]) {
+      this.signal(node, 'SIGCONT')
+      await this.kill(node)
+    }
+    rmSync(this.dir, { recursive: true, force: true })
+  }
+
+  #onReport(node: number, report: WorkerReport): void {
+    switch (report.at) {
+      case 'listening':
+        this.#addresses.set(node, report.addresses)
+        break
+      case 'round':
+        this.rounds.push({ node, report })
+        break
+      case 'adopted':
+        this.adopted.push({ node, round: report.round })
+        break
+      case 'failed':
+        this.#failure = new Error(`node ${node}: ${report.message}`)
+        break
+      case 'reducing':
+        this.onReducing?.(node, report.round)
+        break
+    }
+    this.#notify()
+  }
+
+  /** Called when a node enters an all-reduce. */
+  onReducing: ((node: number, round: number) => void) | null = null
+
+  #notify(): void {
+    const waiters = this.#waiters
+    this.#waiters = []
+    for (const check of waiters) check()
+  }
+
+  #summary(): string {
+    const nodes = new Set(this.rounds.map((entry) => entry.node))
+    return [...nodes].map((n) => `node ${n} at round ${this.lastRound(n)}`).join(', ')
+  }
+}

@@ -88,7 +88,7 @@ describe('the Python reference', { skip: missingPython }, () => {
   for (const compression of DELTA_COMPRESSIONS) {
     it(`reads every bit of a signed ${compression} file, and finds its signatures and binding good`, async () => {
       const file = await encodeDeltaToBuffer({ ...input(compression), signers: identity })
-      const report = pythonDecode(file)
+      const [report] = pythonDecode(file)
       assert.ok('tensors' in report, JSON.stringify(report))
       assert.deepEqual(report.tensors, await read(file))
       assert.deepEqual(report.metadata, (await decodeDeltaBuffer(file)).metadata)
@@ -122,15 +122,13 @@ describe('the Python reference', { skip: missingPython }, () => {
 
   it('refuses an altered signature and an altered body, as the reader here does', async () => {
     const file = await encodeDeltaToBuffer({ ...input('none'), signers: identity })
-    const signature = pythonDecode(
-      Uint8Array.from(file).with(file.length - 2000, file[file.length - 2000] ^ 1),
-    )
+    const flip = (at: number): Uint8Array => Uint8Array.from(file).with(at, file[at] ^ 1)
+    const [signature, body] = pythonDecode(flip(file.length - 2000), flip(12000))
     assert.ok('signatures' in signature)
     assert.deepEqual(
       signature.signatures.map(({ ok }) => ok),
       [true, false],
     )
-    const body = pythonDecode(Uint8Array.from(file).with(12000, file[12000] ^ 1))
-    assert.ok('status' in body && body.status === 1)
+    assert.ok('error' in body)
   })
 })

@@ -1,9 +1,9 @@
 """Reference reader and writer of DELTA version 1, written from docs/DELTA.md with the Python standard library alone.
 
-    python3 delta_reference.py decode FILE          JSON on stdout: header, metadata, tensors, signatures
+    python3 delta_reference.py decode FILE...       a JSON list on stdout: metadata, tensors, signatures, or the error
     python3 delta_reference.py encode SPEC FILE     SPEC is JSON: metadata, compression, tensors (values: hex of f32)
 
-Exit code 1 and one line on stderr when a file breaks the format. Frames are read in full (lz4_frame.py, zstd_frame.py)
+Exit code 1 when a file breaks the format. Frames are read in full (lz4_frame.py, zstd_frame.py)
 and written with uncompressed blocks.
 """
 
@@ -349,14 +349,27 @@ def encode(metadata, tensors, compression):
     return header + hashlib.sha3_256(joined).digest()[:16] + joined
 
 
+REFUSALS = (DeltaError, lz4_frame.Lz4Error, zstd_frame.ZstdError, UnicodeDecodeError, json.JSONDecodeError)
+
+
+def report_of(path):
+    """The decoded file with its values as hex of float32, or {"error": why it was refused}."""
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        report = decode(data)
+    except REFUSALS as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    for tensor in report["tensors"]:
+        tensor["values"] = struct.pack(f"<{len(tensor['values'])}f", *tensor["values"]).hex()
+    return report
+
+
 def main(arguments):
-    if len(arguments) == 2 and arguments[0] == "decode":
-        with open(arguments[1], "rb") as file:
-            report = decode(file.read())
-        for tensor in report["tensors"]:
-            tensor["values"] = struct.pack(f"<{len(tensor['values'])}f", *tensor["values"]).hex()
-        json.dump(report, sys.stdout)
-        return 0
+    if len(arguments) >= 2 and arguments[0] == "decode":
+        reports = [report_of(path) for path in arguments[1:]]
+        json.dump(reports, sys.stdout)
+        return int(any("error" in report for report in reports))
     if len(arguments) == 3 and arguments[0] == "encode":
         with open(arguments[1], encoding="utf-8") as file:
             spec = json.load(file)
@@ -371,8 +384,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except (DeltaError, lz4_frame.Lz4Error, zstd_frame.ZstdError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(main(sys.argv[1:]))

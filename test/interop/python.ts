@@ -25,16 +25,20 @@ export const missingPython: string | false =
     ? false
     : 'python3 is not installed'
 
-/** Decodes a file with Python: the report, or the exit code and the line on stderr. */
-export function pythonDecode(file: Uint8Array): PythonReport | { status: number | null; stderr: string } {
+/** Decodes files with Python, each to a report or the reason for its refusal. */
+export function pythonDecode(...files: Uint8Array[]): (PythonReport | { readonly error: string })[] {
   return inTemporaryFolder((folder) => {
-    const path = join(folder, 'in.delta')
-    writeFileSync(path, file)
-    const { status, stdout, stderr } = spawnSync('python3', ['-B', REFERENCE, 'decode', path], {
+    const paths = files.map((file, i) => {
+      const path = join(folder, `${i}.delta`)
+      writeFileSync(path, file)
+      return path
+    })
+    const { stdout, stderr } = spawnSync('python3', ['-B', REFERENCE, 'decode', ...paths], {
       encoding: 'utf8',
       maxBuffer: 1 << 28,
     })
-    return status === 0 ? (JSON.parse(stdout) as PythonReport) : { status, stderr }
+    if (stdout === '') throw new Error(`the Python reader failed: ${stderr}`)
+    return JSON.parse(stdout) as (PythonReport | { error: string })[]
   })
 }
 

@@ -59,7 +59,7 @@ export async function* encodeDelta(input: DeltaInput): AsyncGenerator<Uint8Array
   const chunks = (): AsyncGenerator<Uint8Array> => tensorChunks(tensors, input.compression)
   const metadata = await prepareMetadata(input, () => sha3_256Of(chunks()))
   const checksum = sha3_256Stream().update(metadata)
-  // A CRC is enough to notice values that changed by accident between the passes, and costs a fiftieth of SHA3.
+  // A CRC is enough to notice values that changed by accident between the passes, and costs a seventh of SHA3.
   let firstCrc = 0
   for await (const chunk of chunks()) {
     checksum.update(chunk)

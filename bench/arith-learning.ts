@@ -40,7 +40,6 @@ async function run(
   let rewardSum = 0
   let rewardCount = 0
   let accuracy = 0
-  let seconds = 0
   console.log(`\n${name}, seed ${seed}\n completions  reward  accuracy  TRL's accuracy  seconds`)
   for (let step = 0; step < setting.steps; step++) {
     const { stats } = await trainer.step()
@@ -48,7 +47,7 @@ async function run(
     rewardSum += stats.rewardMean
     rewardCount++
     if (completions % EVALUATE_EVERY !== 0 && step !== setting.steps - 1) continue
-    seconds = (performance.now() - started) / 1000
+    const seconds = (performance.now() - started) / 1000
     accuracy = await examiner.expectedAccuracy(await trainer.readAdapter())
     const theirs = trl?.eval.find((point) => point.step === completions / 128)?.test_sampled
     console.log(

@@ -25,8 +25,8 @@ const config: GSPOConfig = {
 
 /** What two equal steps must share: everything but the seconds. */
 const essence = ({ stats, trace, samples }: StepRecord): unknown => {
-  const { seconds: _seconds, tokensPerSecond: _speed, ...rest } = stats
-  return { rest, trace, samples }
+  const timeless = { ...stats, seconds: null, tokensPerSecond: null }
+  return { timeless, trace, samples }
 }
 const withTrainer = async <T>(
   changes: Partial<GSPOConfig>,

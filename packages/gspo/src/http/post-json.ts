@@ -78,7 +78,7 @@ async function readLimited(response: Response): Promise<string> {
   const parts: Uint8Array[] = []
   let bytes = 0
   if (response.body === null) return ''
-  for await (const part of response.body) {
+  for await (const part of response.body as AsyncIterable<Uint8Array>) {
     bytes += part.byteLength
     if (bytes > MAX_HTTP_RESPONSE_BYTES)
       throw new FinalStatus(`answer is over ${MAX_HTTP_RESPONSE_BYTES} bytes`)

@@ -22,8 +22,8 @@ process.on('message', (message: ParentMessage) => {
 
 // The channel closes when the parent exits, however it dies: nobody is left to work for.
 process.on('disconnect', () => process.exit(0))
-// Ctrl+C reaches the whole process group; the parent decides what it means.
-process.on('SIGINT', () => undefined)
+// Ctrl+C and a service manager's SIGTERM reach every process of the group; the parent decides what they mean.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => undefined)
 
 async function answer(call: CallMessage): Promise<void> {
   const cancel = new AbortController()

@@ -10,7 +10,7 @@ const WEYL_1 = 0xbb67ae85
 const ROUNDS = 10
 
 /** What a draw is for: streams never share a counter, so adding draws to one leaves the others alone. */
-export const STREAM = { sample: 1, shuffle: 2, minibatch: 3, evaluate: 4 } as const
+export const STREAM = { sample: 1, shuffle: 2, minibatch: 3, evaluate: 4, weights: 5 } as const
 
 /** One of the named purposes of a draw. */
 export type StreamId = (typeof STREAM)[keyof typeof STREAM]

@@ -1,0 +1,81 @@
+/** Random first weights as transformers draws them, and the model folder that trained weights make. */
+import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { GspoError } from '../errors.ts'
+import { STREAM, uniform } from '../sampling/philox.ts'
+import { encodeSafetensors } from '../weights/safetensors.ts'
+import type { TensorValue } from '../weights/safetensors.ts'
+import type { FullLayout } from '../full-model.ts'
+
+/** transformers' `initializer_range` where a config does not name it. */
+const DEFAULT_INITIALIZER_RANGE = 0.02
+
+/** Files that make a model folder with the weights; those with a question mark may be absent. */
+const COPIED = [
+  'config.json',
+  'tokenizer.json',
+  'tokenizer_config.json?',
+  'generation_config.json?',
+  'chat_template.jinja?',
+]
+
+/** Matrices normal with deviation `range`, norms 1, biases 0; a pure function of the seed. */
+export function initialWeights(layout: FullLayout, range: number, seed: number): Float32Array {
+  const values = new Float32Array(layout.length)
+  for (const [index, { name, shape, offset }] of layout.tensors.entries()) {
+    if (name.endsWith('.bias')) continue
+    for (let i = 0; i < sizeOf(shape); i++)
+      values[offset + i] = shape.length === 1 ? 1 : range * normal(seed, index, i)
+  }
+  return values
+}
+
+/** The `initializer_range` of a model folder's config.json. */
+export async function initializerRange(modelDir: string): Promise<number> {
+  const config: unknown = JSON.parse(await readFile(join(modelDir, 'config.json'), 'utf8'))
+  if (
+    typeof config === 'object' &&
+    config !== null &&
+    'initializer_range' in config &&
+    typeof config.initializer_range === 'number'
+  )
+    return config.initializer_range
+  return DEFAULT_INITIALIZER_RANGE
+}
+
+/** Writes a complete model folder: the weights, and config and tokenizer from `modelDir`. Throws FILE_MISSING. */
+export async function writeModelFolder(
+  outDir: string,
+  modelDir: string,
+  layout: FullLayout,
+  weights: Float32Array,
+): Promise<void> {
+  await mkdir(outDir, { recursive: true })
+  const tensors = layout.tensors.map(({ name, shape, offset }): [string, TensorValue] => [
+    name,
+    { shape, values: weights.slice(offset, offset + sizeOf(shape)) },
+  ])
+  const path = join(outDir, 'model.safetensors')
+  await writeFile(`${path}.tmp`, encodeSafetensors(tensors, { format: 'pt' }), { flush: true })
+  await rename(`${path}.tmp`, path)
+  for (const entry of COPIED) {
+    const name = entry.replace('?', '')
+    try {
+      await copyFile(join(modelDir, name), join(outDir, name))
+    } catch (cause) {
+      if (!entry.endsWith('?'))
+        throw new GspoError('FILE_MISSING', `cannot copy ${name} from ${modelDir}`, { cause })
+    }
+  }
+}
+
+/** Elements of a tensor. */
+export function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, dim) => product * dim, 1)
+}
+
+/** A standard normal number by Box and Muller. */
+function normal(seed: number, tensor: number, element: number): number {
+  const radius = Math.sqrt(-2 * Math.log(1 - uniform(seed, STREAM.weights, tensor, 0, element)))
+  return radius * Math.cos(2 * Math.PI * uniform(seed, STREAM.weights, tensor, 1, element))
+}

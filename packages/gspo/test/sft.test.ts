@@ -1,0 +1,81 @@
+/** The supervised warm-start: first weights, learning, and a folder that loads. */
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { loadFullModel } from '../src/full-model.ts'
+import type { SftConfig } from '../src/sft/config.ts'
+import { runSft } from '../src/sft/run-sft.ts'
+import { initialWeights } from '../src/sft/weights.ts'
+import { createTrainer } from '../src/trainer.ts'
+import { ARITH } from './arith.ts'
+
+describe('runSft', () => {
+  let dir = ''
+  let config: SftConfig
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'gspo-sft-'))
+    config = {
+      model: ARITH.model,
+      dataset: ARITH.train,
+      eval_dataset: ARITH.test,
+      eval_limit: 20,
+      output_dir: join(dir, 'out'),
+      batch_size: 16,
+      max_steps: 6,
+      eval_steps: 3,
+      threads: 1,
+      lr_scheduler_type: 'constant',
+    }
+  })
+  after(() => rm(dir, { recursive: true }))
+
+  it('brings the loss down from that of a uniform guess and writes a model that loads', async () => {
+    const losses: number[] = []
+    const last = await runSft(config, { onProgress: ({ loss }) => losses.push(loss) })
+    assert.equal(last.step, 6)
+    assert.equal(losses.length, 2)
+    // ln 259: every token of the vocabulary equally likely, what random weights of deviation 0.02 begin at.
+    assert.ok((losses[0] ?? 9) < Math.log(259) && (losses[1] ?? 9) < (losses[0] ?? 0), String(losses))
+    const trainer = await createTrainer({
+      model: join(dir, 'out'),
+      dataset: ARITH.train,
+      max_completion_length: 6,
+      threads: 1,
+    })
+    assert.equal(trainer.info.model.parameters, 820_992)
+    await trainer.close()
+  })
+  it('gives the same bytes for the same seed', async () => {
+    const first = await readFile(join(dir, 'out', 'model.safetensors'))
+    await runSft({ ...config, output_dir: join(dir, 'again') })
+    assert.deepEqual(await readFile(join(dir, 'again', 'model.safetensors')), first)
+  })
+  it('refuses rows without an answer, and stops when cancelled', async () => {
+    const cancelled = AbortSignal.abort()
+    await assert.rejects(runSft(config, { signal: cancelled }), { code: 'CANCELLED' })
+    await assert.rejects(runSft({ ...config, dataset: '/no/such.jsonl' }), { code: 'FILE_MISSING' })
+    await assert.rejects(runSft({ ...config, eval_dataset: undefined, stop_at_accuracy: 0.5 }), {
+      code: 'BAD_CONFIG',
+    })
+  })
+})
+
+describe('initialWeights', () => {
+  it('draws matrices with the given deviation and sets norms to one', async () => {
+    const model = await loadFullModel({ modelDir: ARITH.model, threads: 1 })
+    await model.close()
+    const weights = initialWeights(model.layout, 0.02, 3)
+    const embedding = model.layout.tensors.find(({ name }) => name === 'model.embed_tokens.weight')
+    const norm = model.layout.tensors.find(({ name }) => name === 'model.norm.weight')
+    assert.ok(embedding !== undefined && norm !== undefined)
+    const values = weights.subarray(embedding.offset, embedding.offset + 259 * 128)
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length
+    const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length)
+    // Four standard errors of 33152 draws.
+    assert.ok(Math.abs(mean) < 4 * (0.02 / Math.sqrt(values.length)))
+    assert.ok(Math.abs(deviation / 0.02 - 1) < 4 / Math.sqrt(2 * values.length))
+    assert.deepEqual(weights.subarray(norm.offset, norm.offset + 128), new Float32Array(128).fill(1))
+  })
+})

@@ -77,7 +77,7 @@ head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n' >"$work/token"
 chmod 0644 "$work/token"
 start() {
   # shellcheck disable=SC2086
-  podman run --detach --name "$name-$1" --hostname "gym-node-$1" --network "$name" $limits \
+  podman run --detach --name "$name-$1" --hostname "gym-node-$1" --network "$name" --network-alias "gym-node-$1" $limits \
     --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --init \
     --volume "$name-$1:/var/lib/gym-node" \
     --volume "$root/docker/gym.yaml:/etc/gym-node/gym.yaml:ro" \

@@ -11,6 +11,8 @@ import type { Decoding } from './policy-types.ts'
 export interface DecodingHost {
   readonly config: ModelConfig
   readonly session: Session
+  /** Runs the graph of probabilities; compiled when first asked for. */
+  probabilitySession(): Promise<Session>
   readonly adapter: Feed
   /** Rotary tables for at least so many positions. */
   ropeTables(positions: number): { cos: Feed; sin: Feed }
@@ -34,6 +36,7 @@ class CachedDecoding implements Decoding {
   private caches: Float32Array[]
   private capacity: number
   private filled = 0
+  private chances = new Float32Array(0)
   private isClosed = false
 
   constructor(host: DecodingHost, prompts: readonly Int32Array[]) {
@@ -55,6 +58,23 @@ class CachedDecoding implements Decoding {
     // A place that nobody sees stands in for the empty cache: engines do not agree on tensors without elements.
     this.reserve(1)
     await this.run(ids, length)
+  }
+
+  async probabilities(temperature: number): Promise<Float32Array> {
+    this.checkOpen()
+    if (!(temperature > 0))
+      throw new GspoError('BAD_OPTION', `temperature is ${temperature}; it must be above 0`)
+    const dims = [this.rows, this.host.config.vocabSize]
+    if (this.chances.length !== this.logits.length) this.chances = new Float32Array(this.logits.length)
+    const session = await this.host.probabilitySession()
+    await session.run(
+      {
+        logits: { dims, values: this.logits },
+        inverse_temperature: { dims: [], values: Float32Array.of(1 / temperature) },
+      },
+      { probabilities: { dims, values: this.chances } },
+    )
+    return this.chances
   }
 
   async step(tokens: Int32Array): Promise<void> {

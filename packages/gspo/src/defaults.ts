@@ -87,3 +87,6 @@ export const DEFAULT_ROLLOUT_CONCURRENCY = 16
 
 /** Deadline of one completion request, milliseconds: a long answer of a large model. */
 export const DEFAULT_ROLLOUT_TIMEOUT_MS = 300_000
+
+/** Vocabulary from which the engine computes the softmax of sampling, tokens: below it the call costs more than it saves. */
+export const ENGINE_SOFTMAX_VOCABULARY = 4096

@@ -123,6 +123,11 @@ export interface Decoding {
   readonly rows: number
   /** [rows * vocabSize], of the next token of each row; overwritten by the next step. */
   readonly logits: Float32Array
+  /**
+   * softmax(logits / temperature) of each row, [rows * vocabSize], computed by the engine: a large vocabulary's
+   * exponentials take JavaScript as long as a small model's step. Overwritten by the next call.
+   */
+  probabilities(temperature: number): Promise<Float32Array>
   /** Appends one token to each row. */
   step(tokens: Int32Array): Promise<void>
   /** Keeps, reorders or repeats rows: forks a group from one prompt, drops finished rows. */

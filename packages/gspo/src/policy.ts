@@ -11,7 +11,7 @@ import type { WeightSource } from './graph/ops.ts'
 import { adapterLayout, checkLoraConfig, initialAdapter } from './lora.ts'
 import { lossFeeds, lossMetrics, lossWeights } from './loss-terms.ts'
 import { readModelConfig } from './models/config.ts'
-import { decodeGraph } from './models/decode-graph.ts'
+import { decodeGraph, probabilityGraph } from './models/decode-graph.ts'
 import { ADAPTER_INPUT, headName } from './models/layers.ts'
 import { lossVariant } from './models/loss.ts'
 import { expertModule, loraSites } from './models/modules.ts'
@@ -180,6 +180,8 @@ class GraphPolicy implements Policy {
       {
         config: this.source.config,
         session,
+        probabilitySession: () =>
+          this.session('probabilities', () => probabilityGraph(this.model.vocabSize), 'repack'),
         adapter: this.adapter,
         ropeTables: this.ropeFeeds,
       },

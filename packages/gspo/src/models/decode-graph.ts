@@ -14,6 +14,13 @@ export function cacheNames(layer: number): { keys: string; values: string } {
   return { keys: `keys_${layer}`, values: `values_${layer}` }
 }
 
+/** Outputs `probabilities` [R, vocab]; inputs logits [R, vocab] and inverse_temperature. */
+export function probabilityGraph(vocabSize: number): Graph {
+  const g = new GraphBuilder()
+  const logits = g.mul(g.input('logits', ['R', vocabSize]), g.input('inverse_temperature', []))
+  return g.finish({ probabilities: g.softmax(logits) })
+}
+
 /** Name of the mask input of a sliding-window size. */
 export function stepMaskName(window: number | null): string {
   return window === null ? 'mask_full' : `mask_window${window}`

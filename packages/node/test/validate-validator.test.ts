@@ -130,7 +130,7 @@ function validatorOf(
     hasWorkerSeeds: true,
     outer: 'average',
     config,
-    attestation: { required: false, trustedKeyNames: [], roots: [], pcrs: [], now: new Date(0) },
+    attestation: { required: false, trustedKeyNames: [], roots: [], pcrs: [] },
     software: 'test',
     onVerdict: () => undefined,
     onTrouble: (what, error) => assert.fail(`${what}: ${String(error)}`),

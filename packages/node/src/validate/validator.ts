@@ -41,7 +41,8 @@ export interface ValidatorParts {
   /** How the job's mean delta moves the adapter. */
   readonly outer: 'average' | 'nesterov'
   readonly config: ValidatorConfig
-  readonly attestation: AttestationPolicy
+  /** Checked against the time of each audit. */
+  readonly attestation: Omit<AttestationPolicy, 'now'>
   /** Name and version of this software, for the verdict. */
   readonly software: string
   readonly onVerdict: (verdict: AuditVerdict, signed: Uint8Array) => Promise<void> | void
@@ -233,7 +234,7 @@ export class Validator {
     files: Fetched,
     signal: AbortSignal,
   ): Promise<ReplayVerdict> {
-    const { job, train, hasWorkerSeeds, config, attestation, openTrainer } = this.#parts
+    const { job, train, hasWorkerSeeds, config, openTrainer, now = () => new Date() } = this.#parts
     const previous = this.#states.get(workerId)
     const expected = {
       job,
@@ -243,7 +244,7 @@ export class Validator {
       ...(commitment === null ? {} : { commitment }),
       adapterBefore: record.adapter_before,
       seed: hasWorkerSeeds ? workerSeed(workerId) : resolveConfig(train).seed,
-      attestation,
+      attestation: { ...this.#parts.attestation, now: now() },
       ...(previous?.round === record.round - 1 ? { previousState: previous.state } : {}),
     }
     return replayDelta({

@@ -82,3 +82,21 @@ export const ROUND_STALL_MS = 60_000
 
 /** Times each held-out prompt is sampled for an accuracy: 3 x 1000 prompts leave a standard error of 0.9 %. */
 export const SAMPLED_EVALUATION_PASSES = 3
+
+/** Deadline of one `systemd-notify`, ms. */
+export const NOTIFY_TIMEOUT_MS = 5_000
+
+/** Time between two pictures of `gym-node top`, ms. */
+export const TOP_INTERVAL_MS = 1_000
+
+/** Memory below which `doctor` warns, bytes. */
+export const LEAST_MEMORY_BYTES = 4e9
+
+/** Free disk below which `doctor` warns, bytes. */
+export const LEAST_DISK_BYTES = 1e9
+
+/** Deviation of the clock at which `doctor` warns, ms: deltas carry their time in seconds. */
+export const CLOCK_TOLERANCE_MS = 2_000
+
+/** How long `doctor` waits for a time server, ms. */
+export const CLOCK_TIMEOUT_MS = 1_500

@@ -3,6 +3,7 @@ import type { RingLogger } from '@gym-node/ring'
 import type { Logger } from './log.ts'
 import type { Observatory } from './observe/index.ts'
 import type { ParentLink } from './parent-link.ts'
+import type { ServiceManager } from './service-manager.ts'
 import type { StatusBoard } from './status-board.ts'
 import type { DaemonEvent } from './status.ts'
 
@@ -12,6 +13,7 @@ export interface EventReceivers {
   readonly parent: ParentLink
   readonly board: StatusBoard
   readonly observatory: Observatory
+  readonly service: ServiceManager
 }
 
 /** Sends an event everywhere: status, history and live stream, parent, log. */
@@ -20,6 +22,7 @@ export function eventSink(to: EventReceivers): (event: DaemonEvent) => void {
     to.board.record(event, new Date())
     to.observatory.emit(event)
     to.parent.send({ type: 'event', event, bytesSent: to.board.document().ring.bytes_sent })
+    if (event.type === 'state') to.service.status(event.state, event.reason)
     logEvent(to.log, event)
   }
 }

@@ -9,6 +9,7 @@ import { LAST_ROUND_LINGER_MS, LINGER_POLL_MS, RETRY_PAUSE_MS } from './defaults
 import { NodeError } from './errors.ts'
 import type { JobState } from './state/job-state.ts'
 import type { DaemonEvent } from './status.ts'
+import type { RoundRecord } from './validate/round-records.ts'
 
 /** Why the loop ended without an error. */
 export type LoopEnd = 'limit' | 'stopped' | 'paused'
@@ -38,8 +39,10 @@ export interface LoopParts {
   readonly aggregateInterval: number
   /** Committed rounds after which to end; null for no limit. */
   readonly rounds: number | null
-  /** Makes the delta durable before it is offered to the ring. */
-  readonly writeDelta: (delta: DeltaToWrite) => Promise<void>
+  /** Makes the delta durable before it is offered to the ring; answers 32 bytes that bind this node to it. */
+  readonly writeDelta: (delta: DeltaToWrite) => Promise<Uint8Array>
+  /** Keeps what validators ask about a committed round. */
+  readonly recordRound: (record: RoundRecord) => Promise<void>
   readonly emit: (event: DaemonEvent) => void
   /** Ends waiting and local steps. */
   readonly stop: AbortSignal
@@ -55,6 +58,8 @@ interface PendingDelta {
   readonly stateSha3: string
   readonly values: Float32Array
   readonly weight: number
+  /** The delta's hash; null when it was never written because the ring went on meanwhile. */
+  readonly commitment: Uint8Array | null
 }
 
 /** Ring errors after which the same delta is offered again, once the ring is whole. */
@@ -95,8 +100,11 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
       const result = await reduce(parts, pending)
       if (result === null) continue
       pending = null
+      const adapterBefore = state.adapterSha3
       await state.commit(result.round, result.mean)
-      emit({ type: 'round', round: toRoundStatus(result, state.adapterSha3) })
+      const status = toRoundStatus(result, state.adapterSha3)
+      await parts.recordRound(toRecord(result, adapterBefore, status.adapter_sha3_256))
+      emit({ type: 'round', round: status })
     }
   } catch (error) {
     // What happens to the state folder is said even while stopping; all else is how the calls end that were cut short.
@@ -127,10 +135,10 @@ async function trainRound(parts: LoopParts, view: View): Promise<PendingDelta> {
   const adapterAfter = await trainer.readAdapter()
   const values = subtract(adapterAfter, base)
   const weight = roundWeight(steps)
-  const pending = { round, stateSha3, values, weight }
+  const pending = { round, stateSha3, values, weight, commitment: null }
   if (state.stateSha3 !== stateSha3) return pending
   const stateAfter = await trainer.exportState()
-  await parts.writeDelta({
+  const commitment = await parts.writeDelta({
     round,
     view,
     steps,
@@ -142,14 +150,19 @@ async function trainRound(parts: LoopParts, view: View): Promise<PendingDelta> {
     stateBefore,
     stateAfter,
   })
-  return pending
+  return { ...pending, commitment }
 }
 
 /** The all-reduce; null when the ring went another way and `ready` must be asked again. */
 async function reduce(parts: LoopParts, pending: PendingDelta): Promise<RoundResult | null> {
-  const { round, weight } = pending
+  const { round, weight, commitment } = pending
   try {
-    return await parts.ring.allReduce(pending.values, { round, weight, signal: parts.abandon })
+    return await parts.ring.allReduce(pending.values, {
+      round,
+      weight,
+      ...(commitment === null ? {} : { commitment }),
+      signal: parts.abandon,
+    })
   } catch (error) {
     if (!(error instanceof RingError) || !RETRIED.includes(error.code) || parts.stop.aborted) throw error
     parts.emit({ type: 'error', code: error.code, message: `round ${round}: ${error.message}` })
@@ -206,6 +219,22 @@ function toRoundStatus(
     attempts: result.attempts,
     result_sha3_256: Buffer.from(result.hash).toString('hex'),
     adapter_sha3_256: adapterSha3,
+  }
+}
+
+/** What a validator may ask about the round. */
+function toRecord(result: RoundResult, adapterBefore: string, adapterAfter: string): RoundRecord {
+  return {
+    round: result.round,
+    epoch: result.view.epoch,
+    contributions: result.contributions.map(({ peerId, weight, commitment }) => ({
+      peer_id: peerId,
+      weight,
+      commitment: commitment === null ? null : Buffer.from(commitment).toString('hex'),
+    })),
+    result_sha3_256: Buffer.from(result.hash).toString('hex'),
+    adapter_before: adapterBefore,
+    adapter_after: adapterAfter,
   }
 }
 

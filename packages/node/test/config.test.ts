@@ -126,8 +126,9 @@ describe('what is wrong is said with its place', () => {
       fails('CONFIG_INVALID', 'GYM_HTTP_PORT'),
     )
     await assert.rejects(
-      load(`${MINIMAL}ring: { bootstrap: [/ip4/1.2.3.4/tcp/5] }\n`),
-      fails('CONFIG_INVALID', 'no peer id'),
+      load(`${MINIMAL}ring: { bootstrap: [1.2.3.4:5] }
+`),
+      fails('CONFIG_INVALID', 'gym.yaml:4', 'not a multiaddr'),
     )
   })
 

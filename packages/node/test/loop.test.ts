@@ -10,6 +10,7 @@ import type { DaemonEvent } from '../src/status.ts'
 
 const AVERAGE = { kind: 'average', learningRate: 1, momentum: 0 } as const
 const LAYOUT = { tensors: [{ name: 'a', shape: [1, 2] as const, offset: 0 }], length: 2 }
+const COMMITMENT = new Uint8Array(32).fill(7)
 const VIEW: View = { ringId: 'ring', epoch: 1, members: ['me'] }
 
 /** A trainer whose every step adds 1 to each element of the adapter. */
@@ -58,7 +59,7 @@ class ScriptedRing {
 
   async allReduce(
     vector: Float32Array,
-    o: { round: number; weight: number; signal?: AbortSignal },
+    o: { round: number; weight: number; commitment?: Uint8Array; signal?: AbortSignal },
   ): Promise<RoundResult> {
     this.offers.push({ round: o.round, weight: o.weight, vector: vector.slice() })
     const answer = this.#answers.shift() ?? 'commit'
@@ -74,6 +75,7 @@ class ScriptedRing {
       totalWeight: o.weight,
       hash: new Uint8Array(32),
       contributors: ['me'],
+      contributions: [{ peerId: 'me', weight: o.weight, commitment: o.commitment ?? null }],
       attempts: 1,
       bytesSent: 0,
       bytesReceived: 0,
@@ -114,7 +116,9 @@ function bench(answers: Answer[], rounds: number | null, install?: InstallState)
     rounds,
     writeDelta: async (delta) => {
       written.push(delta)
+      return COMMITMENT
     },
+    recordRound: async () => undefined,
     emit: (event) => {
       events.push(event)
     },
@@ -131,7 +135,11 @@ describe('the loop', () => {
     const offeredWhenWritten: number[] = []
     const end = await runLoop({
       ...parts,
-      writeDelta: async (delta) => void (written.push(delta), offeredWhenWritten.push(ring.offers.length)),
+      writeDelta: async (delta) => {
+        written.push(delta)
+        offeredWhenWritten.push(ring.offers.length)
+        return COMMITMENT
+      },
     })
     assert.equal(end, 'limit')
     assert.deepEqual(

@@ -2,12 +2,17 @@
 import { Command, CommanderError } from 'commander'
 import { EXIT_CODES } from '../exit-codes.ts'
 import { buildLine } from '../version.ts'
+import { benchCommand } from './bench.ts'
+import { completionCommand } from './completion.ts'
 import { deltaCommand } from './delta.ts'
+import { doctorCommand } from './doctor.ts'
 import { initCommand } from './init.ts'
 import { errorLine, presentError } from './present.ts'
 import { ringCommand } from './ring.ts'
+import { serviceCommand } from './service.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
+import { watchCommands } from './watch.ts'
 
 /** Where commands leave an exit code that is not 0 without an error (a check that said no). */
 export interface Outcome {
@@ -40,15 +45,19 @@ export function buildProgram(outcome: Outcome): Command {
     .addHelpText('after', EXAMPLES)
     .showSuggestionAfterError(true)
     .enablePositionalOptions()
-  for (const command of [
+  const commands = [
     ringCommand(),
     startCommand(),
     initCommand(),
     statusCommand(),
+    ...watchCommands(),
     deltaCommand(outcome),
-  ]) {
-    program.addCommand(command)
-  }
+    doctorCommand(outcome),
+    serviceCommand(),
+    benchCommand(),
+    completionCommand(() => program),
+  ]
+  for (const command of commands) program.addCommand(command)
   makeQuiet(program)
   return program
 }

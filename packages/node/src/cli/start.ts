@@ -1,16 +1,19 @@
 /** `gym-node start`: one daemon in the foreground, as a service would run it. */
 import { Command } from 'commander'
-import { loadConfig } from '../config/load.ts'
+import { loadConfig, type ConfigSources } from '../config/load.ts'
+import type { NodeConfig } from '../config/schema.ts'
+import { isDeepStrictEqual } from 'node:util'
 import { runDaemon } from '../daemon.ts'
-import { createLogger } from '../log.ts'
+import { createLogger, type Logger } from '../log.ts'
 import { openParentLink } from '../parent-link.ts'
-import { listenForStop } from '../signals.ts'
+import { listenForStop, STOP_SIGNALS } from '../signals.ts'
 import { addConfigOptions, configSources, type ConfigFlags } from './config-options.ts'
 import { presentError } from './present.ts'
 
 const HELP = `
 The daemon runs until SIGTERM or Ctrl+C: it finishes or abandons the round, leaves the ring and exits 0; what
 was committed is in the state folder, and the next start goes on from there. A second signal ends it at once.
+SIGHUP (without a terminal) reads the configuration again: log.level changes at once, all else needs a restart.
 `
 
 /** The command. */
@@ -19,13 +22,16 @@ export function startCommand(): Command {
     .description('run one daemon in the foreground')
     .addHelpText('after', HELP)
   return addConfigOptions(command).action(async (flags: ConfigFlags) => {
-    const { config, file } = await loadConfig(configSources(flags))
+    const sources = configSources(flags)
+    const { config, file } = await loadConfig(sources)
     const log = createLogger(config.log)
     const parentGone = new AbortController()
     const parent = openParentLink(() => parentGone.abort(new Error('the parent process is gone')))
-    const signals = listenForStop((name) =>
-      log.info({ signal: name }, 'stopping; the same signal again ends at once'),
-    )
+    const onStop = (name: string): void =>
+      log.info({ signal: name }, 'stopping; the same signal again ends at once')
+    const signals = listenForStop(onStop, process.stdout.isTTY ? STOP_SIGNALS : ['SIGINT', 'SIGTERM'])
+    const reload = (): void => void reloadConfig(sources, config, log)
+    if (!process.stdout.isTTY) process.on('SIGHUP', reload)
     try {
       await runDaemon({
         config,
@@ -41,6 +47,25 @@ export function startCommand(): Command {
       throw error
     } finally {
       signals.release()
+      process.off('SIGHUP', reload)
     }
   })
+}
+
+/** Reads the configuration again; a bad one is reported and the running one stays. Never rejects. */
+async function reloadConfig(sources: ConfigSources, running: NodeConfig, log: Logger): Promise<void> {
+  try {
+    const { config } = await loadConfig(sources)
+    log.level = config.log.level
+    const isSame = isDeepStrictEqual({ ...config, log: null }, { ...running, log: null })
+    log.warn(
+      { level: log.level },
+      isSame
+        ? 'configuration read again'
+        : 'configuration read again; what changed besides log.level needs a restart',
+    )
+  } catch (error) {
+    const { code, message } = presentError(error)
+    log.error({ code }, `configuration not read again: ${message}`)
+  }
 }

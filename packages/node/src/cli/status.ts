@@ -56,6 +56,33 @@ export async function fetchFromDaemon(stateDir: string, path: string): Promise<R
   }
 }
 
+/** The daemon's live events until `signal` or until the daemon stops: server-sent events, parsed. */
+export async function* openDaemonStream(
+  stateDir: string,
+  signal: AbortSignal,
+): AsyncGenerator<{ name: string; body: unknown }> {
+  const daemon = await readDaemonFile(statePaths(stateDir).daemon)
+  if (daemon.http === null)
+    throw new NodeError(
+      'NOT_REACHABLE',
+      `the daemon with pid ${daemon.pid} serves no events (http.enabled is false)`,
+    )
+  const response = await fetch(new URL('/events', daemon.http), { signal })
+  if (!response.ok || response.body === null)
+    throw new NodeError('NOT_REACHABLE', `${daemon.http}events answers ${response.status}`)
+  let text = ''
+  for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
+    text += chunk
+    const frames = text.split('\n\n')
+    text = frames.pop() ?? ''
+    for (const frame of frames) {
+      const name = /^event: (.*)$/m.exec(frame)?.[1]
+      const line = /^data: (.*)$/m.exec(frame)?.[1]
+      if (name !== undefined && line !== undefined) yield { name, body: JSON.parse(line) as unknown }
+    }
+  }
+}
+
 /** The status as text for a person. `now` makes the uptime. Pure. */
 export function statusText(status: DaemonStatus, now: Date): string {
   const uptime = formatDuration(now.getTime() - Date.parse(status.started_at))

@@ -13,6 +13,11 @@ import {
   DEFAULT_TRACE_KEEP_ROUNDS,
 } from '../defaults.ts'
 import { ATTESTATION_PATH_KEYS, attestationConfigSchema } from '../attestation/config.ts'
+import {
+  auditConfigSchema,
+  VALIDATOR_PATH_KEYS,
+  validatorConfigSchema,
+} from '../validate/validator-config.ts'
 import { LOG_FORMATS, LOG_LEVELS } from '../log.ts'
 
 const MAX_PORT = 65_535
@@ -21,10 +26,6 @@ const MAX_SEED = 0xffff_ffff
 const multiaddrText = z
   .string()
   .refine(isMultiaddr, { error: 'not a multiaddr; expected something like /ip4/203.0.113.7/tcp/4160' })
-
-const peerMultiaddr = multiaddrText.refine((text) => text.includes('/p2p/'), {
-  error: 'no peer id; expected something like /ip4/203.0.113.7/tcp/4160/p2p/12D3Koo...',
-})
 
 const logSchema = z.strictObject({
   level: z
@@ -44,10 +45,10 @@ const ringSchema = z.strictObject({
     .default([`/ip4/0.0.0.0/tcp/${DEFAULT_RING_PORT}`])
     .describe('Addresses to listen on, as multiaddrs. Port 0 picks a free port.'),
   bootstrap: z
-    .array(peerMultiaddr)
+    .array(multiaddrText)
     .default([])
     .describe(
-      "Peers to begin with, each with its peer id. One that is up is enough; `gym-node status` prints a node's own.",
+      'Peers to begin with, as multiaddrs; one that is up is enough. With the peer id (/p2p/...), which `gym-node status` prints, no other can answer in its place.',
     ),
   mdns: z
     .boolean()
@@ -93,6 +94,10 @@ const httpSchema = z.strictObject({
     .max(MAX_PORT)
     .default(DEFAULT_HTTP_PORT)
     .describe('Port to serve on; 0 picks a free one.'),
+  allowed_hosts: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('Host names under which a proxy or a cluster reaches the server, besides its own address.'),
   token_file: z
     .string()
     .min(1)
@@ -169,11 +174,16 @@ export const nodeConfigSchema = z.strictObject({
     })
     .default('default')
     .describe('Name of the common work. Nodes of other jobs are ignored.'),
-  role: z.enum(['worker']).default('worker').describe('What this node does.'),
+  role: z
+    .enum(['worker', 'validator'])
+    .default('worker')
+    .describe('worker trains; validator audits the deltas of workers and never trains.'),
   log: logSchema.prefault({}).describe('Logging, to standard output.'),
   ring: ringSchema.prefault({}).describe('The peers.'),
   http: httpSchema.prefault({}).describe('The status server.'),
   attestation: attestationConfigSchema.prefault({}).describe('Proof of the machine in each delta.'),
+  audit: auditConfigSchema.prefault({}).describe('What a worker offers to validators.'),
+  validator: validatorConfigSchema.prefault({}).describe('What a validator does.'),
   train: z.strictObject({ ...gspoConfigSchema.shape, ...loopShape }).describe('The training.'),
 })
 
@@ -189,6 +199,7 @@ export const PATH_KEYS: readonly string[] = [
   'train.dataset',
   'train.rewards.*.module',
   ...ATTESTATION_PATH_KEYS,
+  ...VALIDATOR_PATH_KEYS,
 ]
 
 function isMultiaddr(text: string): boolean {

@@ -58,8 +58,11 @@ export class DeltaStore {
     return new DeltaStore(parts, attester, await readSequence(parts.paths.sequence))
   }
 
-  /** Writes trace, start state and signed delta of a round, durably and in this order, then reads the delta back. */
-  async write(delta: DeltaToWrite, signal: AbortSignal): Promise<void> {
+  /**
+   * Writes trace, start state and signed delta of a round, durably and in this order, then reads the delta
+   * back. Answers the SHA3-256 of its body, by which the node binds itself to it.
+   */
+  async write(delta: DeltaToWrite, signal: AbortSignal): Promise<Uint8Array> {
     const { paths, identity, config, emit } = this.#parts
     const traceSha3 = await this.#writeTrace(delta)
     const sequence = this.#sequence
@@ -79,7 +82,7 @@ export class DeltaStore {
     })
     const bytes = await writeFileDurably(file, chunks, 0o644)
     const verdict = await verifyDelta(createReadStream(file))
-    if (!verdict.ok) {
+    if (!verdict.ok || verdict.bodySha3 === null) {
       const failed = verdict.checks
         .filter((check) => !check.ok)
         .map((check) => `${check.name}: ${check.detail}`)
@@ -88,11 +91,12 @@ export class DeltaStore {
         `${file} does not read back as it was written: ${failed.join('; ')}`,
       )
     }
-    const sha3 = Buffer.from(verdict.bodySha3 ?? []).toString('hex')
+    const sha3 = hex(verdict.bodySha3)
     emit({ type: 'delta', round: delta.round, file, bytes, sha3_256: sha3, verified: verdict.ok })
     await pruneRounds(paths.traces, delta.round - config.train.trace_keep_rounds)
     if (config.train.delta_keep_rounds !== null)
       await pruneRounds(paths.deltas, delta.round - config.train.delta_keep_rounds)
+    return verdict.bodySha3
   }
 
   /** Writes trace and start state; answers the trace's hash, or null when traces are not kept. */
@@ -183,7 +187,7 @@ async function keepSuperseded(folder: string, round: number): Promise<void> {
 async function pruneRounds(folder: string, last: number): Promise<void> {
   if (last < 1) return
   for (const name of await readdir(folder)) {
-    const round = /^round-(\d+)\./.exec(name)?.[1]
+    const round = /^round-(\d+)\..*(?:delta|trace|state)$/.exec(name)?.[1]
     if (round !== undefined && Number(round) <= last) await rm(join(folder, name), { force: true })
   }
 }

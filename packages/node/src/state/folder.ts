@@ -19,6 +19,7 @@ export interface StatePaths {
   readonly checkpoint: string
   readonly sequence: string
   readonly view: string
+  readonly result: string
   readonly daemon: string
 }
 
@@ -40,6 +41,7 @@ export function statePaths(root: string): StatePaths {
     checkpoint: join(at, 'checkpoint'),
     sequence: join(at, 'sequence'),
     view: join(at, 'view'),
+    result: join(at, 'result'),
     daemon: join(at, 'daemon.json'),
   }
 }

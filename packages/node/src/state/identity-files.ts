@@ -2,6 +2,7 @@
  * The two secret seeds of a node on disk: `identity/ed25519.seed` and `identity/ml-dsa-87.seed`, 64 hex digits
  * each, mode 0600 in a folder of mode 0700. Never overwrites a seed.
  */
+import { existsSync } from 'node:fs'
 import { mkdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createIdentity, generateIdentitySeeds, type Identity, type IdentitySeeds } from '@gym-node/wire'
@@ -11,15 +12,27 @@ import { asStateError, syncFolder, writeFileDurably } from './atomic.ts'
 const FILES = { ed25519: 'ed25519.seed', mlDsa87: 'ml-dsa-87.seed' } as const
 const SEED_BYTES = 32
 
-/** Loads the identity in `folder`, or makes and stores a new one when the folder is missing. */
+/**
+ * Loads the identity in `folder`, or makes and stores a new one when the folder is missing. Seeds that systemd hands
+ * over (LoadCredential, `$CREDENTIALS_DIRECTORY`) come first: then nothing secret lies in the state folder.
+ */
 export async function loadOrCreateIdentity(
   folder: string,
+  credentials: string | undefined = process.env['CREDENTIALS_DIRECTORY'],
 ): Promise<{ identity: Identity; created: boolean }> {
-  const found = await loadSeeds(folder)
+  const isHandedOver = credentials !== undefined && existsSync(join(credentials, FILES.ed25519))
+  const found = await loadSeeds(isHandedOver ? credentials : folder)
   if (found !== null) return { identity: createIdentity(found), created: false }
   const seeds = generateIdentitySeeds()
   await storeSeeds(folder, seeds)
   return { identity: createIdentity(seeds), created: true }
+}
+
+/** Loads the identity in `folder`. Throws NodeError FILE_NOT_FOUND when there is none, IDENTITY_* when it is not usable. */
+export async function loadIdentity(folder: string): Promise<Identity> {
+  const seeds = await loadSeeds(folder)
+  if (seeds === null) throw new NodeError('FILE_NOT_FOUND', `there is no identity in ${folder}`)
+  return createIdentity(seeds)
 }
 
 /** Reads both seeds; null when the folder does not exist. Throws NodeError IDENTITY_EXPOSED or IDENTITY_INVALID. */

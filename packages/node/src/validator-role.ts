@@ -1,0 +1,73 @@
+/** The role `validator`: watches the ring without being a member, replays deltas that it draws, publishes verdicts. */
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { StateProvider } from '@gym-node/ring'
+import { sha3_256, type AttestationPolicy } from '@gym-node/wire'
+import { logVerdict } from './audits.ts'
+import type { NodeConfig } from './config/schema.ts'
+import { trainerSettings } from './config/trainer-settings.ts'
+import { messageOf, NodeError } from './errors.ts'
+import { openRing, type Running } from './running.ts'
+import { writeFileDurably } from './state/atomic.ts'
+import { Validator } from './validate/validator.ts'
+import { VERSION } from './version.ts'
+
+/** Nobody's state: an observer never takes part in a round and never serves one. */
+const NO_STATE: StateProvider = {
+  current: () => ({ round: 0, hash: sha3_256(new Uint8Array(0)) }),
+  read: async () => new Uint8Array(0),
+  adopt: async () => undefined,
+}
+
+/** Audits until the signal. */
+export async function runValidator(running: Running): Promise<void> {
+  const { config, log, stop } = running.options
+  const verdicts = join(running.paths.root, 'verdicts')
+  await mkdir(verdicts, { recursive: true, mode: 0o700 })
+  const attestation = await attestationPolicy(config)
+  await using closing = new AsyncDisposableStack()
+  const ring = await openRing(running, NO_STATE, 'observer')
+  closing.defer(() => ring.stop())
+  running.board.useRing(ring)
+  running.enter('waiting_for_peers', 'validator: looks for rounds to audit')
+  const validator = new Validator({
+    exchange: ring,
+    identity: running.identity,
+    job: config.job,
+    train: trainerSettings(config),
+    outer: config.train.outer.kind,
+    hasWorkerSeeds: config.train.seed === null,
+    config: config.validator,
+    attestation,
+    software: `gym-node ${VERSION}`,
+    onVerdict: async (verdict, signed) => {
+      await writeFileDurably(join(verdicts, `round-${verdict.round}-${verdict.worker_id}.json`), signed)
+      logVerdict(log, verdict)
+    },
+    onTrouble: (what, error) => log.warn({ code: 'AUDIT_FAILED' }, `${what}: ${messageOf(error)}`),
+  })
+  await validator.run(stop)
+  running.enter('stopping', 'asked to stop')
+}
+
+async function attestationPolicy(config: NodeConfig): Promise<Omit<AttestationPolicy, 'now'>> {
+  const { required, trusted_keys: trustedKeyNames, roots, pcrs } = config.validator.attestation
+  return {
+    required,
+    trustedKeyNames,
+    roots: await Promise.all(roots.map(readPem)),
+    pcrs: Object.entries(pcrs).map(([index, value]) => ({
+      bank: 'sha256' as const,
+      index: Number(index),
+      value,
+    })),
+  }
+}
+
+async function readPem(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    throw new NodeError('FILE_NOT_FOUND', `cannot read ${path}: ${messageOf(error)}`, { cause: error })
+  }
+}

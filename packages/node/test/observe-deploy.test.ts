@@ -178,7 +178,9 @@ describe('the container files', () => {
       nodes.map(([name, { hostname }]) => [name, hostname]),
       ['gym-node-1', 'gym-node-2', 'gym-node-3'].map((name) => [name, name]),
     )
-    const states = nodes.flatMap(([, { volumes }]) => volumes ?? [])
+    const states = nodes
+      .flatMap(([, { volumes }]) => volumes ?? [])
+      .filter((volume) => volume.startsWith('state-'))
     assert.equal(new Set(states).size, 3, 'no two daemons share a state folder')
     for (const state of states) assert.ok((state.split(':')[0] ?? '') in compose.volumes)
     const { config } = await load('docker/gym.yaml')

@@ -5,7 +5,7 @@ import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { QUANT_BLOCK } from '../src/defaults.ts'
 import { loadPolicy, type LossBatch, type LossConfig, type Policy } from '../src/policy.ts'
-import { dequantiseRows, quantiseRows } from '../src/weights/quantise.ts'
+import { dequantiseRows, quantiseRows, quantiseTransposed } from '../src/weights/quantise.ts'
 import { decodeSafetensors, encodeSafetensors } from '../src/weights/safetensors.ts'
 
 const MODEL = path.join(import.meta.dirname, '../../../test/golden/models/qwen3-untied')
@@ -25,39 +25,41 @@ const LOSS: LossConfig = {
 describe('blockwise quantisation', () => {
   it('codes and scales of 4 bits are those worked out by hand', () => {
     // The extreme -4 gets code 0 and scale 0.5; the others round(v / 0.5) + 8.
-    const { codes, scales } = quantiseRows(Float32Array.of(-4, 3.5, 1, 0.2), 4, 4)
+    const { codes, scales } = quantiseRows(Float32Array.of(-4, 3.5, 1, 0.2), 4)
     assert.deepEqual([...scales], [0.5])
     assert.deepEqual([...codes], [0 | (15 << 4), 10 | (8 << 4)])
   })
 
   it('a positive extreme gets a negative scale, so that it is exact too', () => {
-    const rows = quantiseRows(Float32Array.of(8, -3, 0, 1), 4, 4)
+    const rows = quantiseRows(Float32Array.of(8, -3, 0, 1), 4)
     assert.deepEqual([...rows.scales], [-1])
     // Adding zero turns -0 into 0.
     assert.deepEqual(
-      [...dequantiseRows(rows, 4, 4)].map((value) => value + 0),
+      [...dequantiseRows(rows, 4)].map((value) => value + 0),
       [8, -3, 0, 1],
     )
   })
 
   it('a block of zeros stays zero', () => {
-    for (const bits of [4, 8] as const)
-      assert.deepEqual(
-        [...dequantiseRows(quantiseRows(new Float32Array(4), 4, bits), 4, bits)].map(Math.abs),
-        [0, 0, 0, 0],
-      )
+    assert.deepEqual([...dequantiseRows(quantiseRows(new Float32Array(4), 4), 4)].map(Math.abs), [0, 0, 0, 0])
   })
 
   it('no value is further off than half a step, a whole one at the short end of the range', () => {
     const values = Float32Array.from({ length: 256 }, (_, i) => Math.sin(i * i))
-    for (const bits of [4, 8] as const) {
-      const rows = quantiseRows(values, 32, bits)
-      dequantiseRows(rows, 32, bits).forEach((value, i) => {
-        const step = Math.abs(rows.scales[Math.floor(i / 32)] ?? 0)
-        const isShortEnd = (values[i] ?? 0) / (rows.scales[Math.floor(i / 32)] ?? 1) > 2 ** (bits - 1) - 1
-        assert.ok(Math.abs(value - (values[i] ?? 0)) <= step * (isShortEnd ? 1 : 0.5001))
-      })
-    }
+    const rows = quantiseRows(values, 32)
+    dequantiseRows(rows, 32).forEach((value, i) => {
+      const scale = rows.scales[Math.floor(i / 32)] ?? NaN
+      const isShortEnd = (values[i] ?? NaN) / scale > 7
+      assert.ok(Math.abs(value - (values[i] ?? NaN)) <= Math.abs(scale) * (isShortEnd ? 1 : 0.5001))
+    })
+  })
+
+  it('8-bit rows lie as columns, each with its own scale, worked out by hand', () => {
+    const into = { codes: new Int8Array(6), scales: new Float32Array(3) }
+    // Two rows into columns 1 and 2 of [2, 3]: 127 / 127 = 1 and 2.54 / 127 = 0.02.
+    quantiseTransposed(Float32Array.of(127, -3, 1.27, -2.54), 2, 1, into)
+    assert.deepEqual([...into.codes], [0, 127, 64, 0, -3, -127])
+    assert.deepEqual([...into.scales], [0, 1, Math.fround(0.02)])
   })
 })
 
@@ -77,7 +79,7 @@ describe('a 4-bit policy', () => {
       if (!isLinear || !(values instanceof Float32Array)) return [name, { shape, values }] as const
       return [
         name,
-        { shape, values: dequantiseRows(quantiseRows(values, QUANT_BLOCK, 4), QUANT_BLOCK, 4) },
+        { shape, values: dequantiseRows(quantiseRows(values, QUANT_BLOCK), QUANT_BLOCK) },
       ] as const
     })
     await writeFile(file, encodeSafetensors(rewritten))

@@ -4,16 +4,16 @@ import type { Dim, Shape } from './dims.ts'
 /** Element types: float32, int32 (token ids, indices) and booleans. */
 export type DType = 'f32' | 'i32' | 'bool'
 
-/** How a frozen tensor lies in its file: floats, or codes of 4 or 8 bits with a scale for each block. */
-export type StoredType = 'F32' | 'F16' | 'BF16' | 'U4' | 'U8'
+/** How a frozen tensor lies in its file: floats, 4-bit codes in blocks, or 8-bit ones with the axes exchanged. */
+export type StoredType = 'F32' | 'F16' | 'BF16' | 'U4' | 'I8T'
 
-/** Blocks of a quantised matrix, along its rows; scales (float32) and codes of zero lie in the same file. */
-export interface QuantBlocks {
-  /** Numbers that share a scale. */
-  readonly size: number
-  readonly bits: 4 | 8
-  /** First bytes of the scales and of the zero codes. */
-  readonly scalesOffset: number
+/** Scales (float32) of a quantised matrix, in the same file. */
+export interface QuantScales {
+  /** Numbers of a row that share a scale. */
+  readonly block: number
+  /** First byte of the scales. */
+  readonly offset: number
+  /** First byte of the 4-bit codes of zero, one a block. */
   readonly zerosOffset: number
 }
 
@@ -27,8 +27,8 @@ export interface WeightSource {
   readonly byteLength: number
   readonly stored: StoredType
   readonly shape: readonly number[]
-  /** Only where `stored` is U4 or U8. */
-  readonly blocks?: QuantBlocks
+  /** Only where `stored` is U4 or I8T. */
+  readonly scales?: QuantScales
 }
 
 /** Elementwise functions of two tensors, with NumPy broadcasting. */

@@ -5,6 +5,7 @@ import { Message } from './protobuf.ts'
 export const ONNX_TYPE = {
   f32: 1,
   uint8: 2,
+  i8: 3,
   i32: 6,
   i64: 7,
   bool: 9,

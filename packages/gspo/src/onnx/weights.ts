@@ -8,7 +8,7 @@ const STORED_TYPE: Record<StoredType, number> = {
   F16: ONNX_TYPE.f16,
   BF16: ONNX_TYPE.bf16,
   U4: ONNX_TYPE.uint4,
-  U8: ONNX_TYPE.uint8,
+  I8T: ONNX_TYPE.i8,
 }
 
 /** What a lowered model is for: see CompileOptions.weights. */
@@ -32,73 +32,76 @@ export class WeightEmitter {
 
   /** The whole tensor as float32. */
   floats(source: WeightSource): string {
-    if (source.blocks !== undefined) return this.dequantised(source)
+    if (source.scales !== undefined) return this.dequantised(source)
     const name = this.values(source)
     return source.stored === 'F32' ? name : this.model.node('Cast', [name], { to: ONNX_TYPE.f32 })
   }
 
   /** Some rows as float32: only they are widened. */
   rows(source: WeightSource, index: string): string {
-    if (source.blocks !== undefined) return this.model.node('Gather', [this.dequantised(source), index])
+    if (source.scales !== undefined) return this.model.node('Gather', [this.dequantised(source), index])
     const rows = this.model.node('Gather', [this.values(source), index], { axis: 0 })
     return source.stored === 'F32' ? rows : this.model.node('Cast', [rows], { to: ONNX_TYPE.f32 })
   }
 
   /** x W^T; undefined where nothing is special about it. */
   product(x: string, source: WeightSource): string | undefined {
-    const { blocks } = source
-    if (blocks === undefined || this.target !== 'repack') return undefined
+    if (source.stored === 'I8T') return this.integerProduct(x, source)
+    if (source.scales === undefined || this.target !== 'repack') return undefined
+    const { block } = source.scales
     const [rows = 0, columns = 0] = source.shape
-    const count = columns / blocks.size
+    const count = columns / block
     const codes = this.model.external(
       `${labelOf(source)} packed`,
       ONNX_TYPE.uint8,
-      [rows, count, (blocks.size * blocks.bits) / 8],
-      { location: this.locate(source), offset: source.offset, length: source.byteLength },
+      [rows, count, block / 2],
+      this.place(source),
     )
     const scales = this.scales(source, 'packed', [rows * count])
-    const attributes = {
-      K: columns,
-      N: rows,
-      bits: blocks.bits,
-      block_size: blocks.size,
-      accuracy_level: ACCURACY_LEVEL,
-    }
+    const attributes = { K: columns, N: rows, bits: 4, block_size: block, accuracy_level: ACCURACY_LEVEL }
     return this.model.node('MatMulNBits', [x, codes, scales], attributes, { domain: 'com.microsoft' })
   }
 
+  /** 8-bit integers on both sides; the runtime quantises x afresh at each run. */
+  private integerProduct(x: string, source: WeightSource): string {
+    const [rows = 0, columns = 0] = source.shape
+    const codes = this.model.external(labelOf(source), ONNX_TYPE.i8, [columns, rows], this.place(source))
+    const scales = this.scales(source, 'rows', [rows])
+    return this.model.node('DynamicQuantizeMatMul', [x, codes, scales], {}, { domain: 'com.microsoft' })
+  }
+
   private values(source: WeightSource): string {
-    return this.model.external(labelOf(source), STORED_TYPE[source.stored], source.shape, {
-      location: this.locate(source),
-      offset: source.offset,
-      length: source.byteLength,
-    })
+    return this.model.external(labelOf(source), STORED_TYPE[source.stored], source.shape, this.place(source))
   }
 
   /** Names differ from use to use: the runtime would join equal nodes and keep all floats until the last use. */
   private dequantised(source: WeightSource): string {
-    const { blocks } = source
     const [rows = 0, columns = 0] = source.shape
-    if (blocks === undefined) return this.values(source)
-    const perBlock = [rows, columns / blocks.size]
+    if (source.scales === undefined) return this.values(source)
+    const { block, zerosOffset } = source.scales
+    const perBlock = [rows, columns / block]
     const scales = this.scales(source, `use ${this.uses++}`, perBlock)
-    const zeros = this.model.external(`${labelOf(source)} zeros`, STORED_TYPE[source.stored], perBlock, {
+    const zeros = this.model.external(`${labelOf(source)} zeros`, ONNX_TYPE.uint4, perBlock, {
       location: this.locate(source),
-      offset: blocks.zerosOffset,
-      length: Math.ceil(((rows * columns) / blocks.size / 8) * blocks.bits),
+      offset: zerosOffset,
+      length: Math.ceil((rows * columns) / block / 2),
     })
     return this.model.node('DequantizeLinear', [this.values(source), scales, zeros], {
       axis: 1,
-      block_size: blocks.size,
+      block_size: block,
     })
   }
 
   private scales(source: WeightSource, use: string, dims: readonly number[]): string {
     return this.model.external(`${labelOf(source)} scales ${use}`, ONNX_TYPE.f32, dims, {
       location: this.locate(source),
-      offset: source.blocks?.scalesOffset ?? 0,
+      offset: source.scales?.offset ?? 0,
       length: dims.reduce((product, dim) => product * dim, 4),
     })
+  }
+
+  private place(source: WeightSource): { location: string; offset: number; length: number } {
+    return { location: this.locate(source), offset: source.offset, length: source.byteLength }
   }
 
   private locate(source: WeightSource): string {

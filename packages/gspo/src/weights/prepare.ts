@@ -10,7 +10,7 @@ import { QUANT_BLOCK } from '../defaults.ts'
 import { GspoError } from '../errors.ts'
 import type { WeightSource } from '../graph/ops.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { quantiseRows, type QuantBits } from './quantise.ts'
+import { quantiseRows, quantiseTransposed } from './quantise.ts'
 import { decodeBf16 } from './safetensors.ts'
 
 /** A checkpoint whose matrices are ready, and the folder to remove when nothing maps it any more. */
@@ -30,6 +30,9 @@ const ALIGNMENT = 64
 
 /** Elements converted at once: 16 MB of float32. */
 const CHUNK_ELEMENTS = 1 << 22
+
+/** Rows transposed at once: one cache line of codes. */
+const TRANSPOSED_ROWS = 64
 
 /** Prepares a checkpoint; without anything to do no file is written. */
 export async function prepareCheckpoint(
@@ -52,10 +55,10 @@ export async function prepareCheckpoint(
       const writer = new PreparedFile(handle, file)
       for (const source of uses.linears) {
         const isQuantised = options.use4bit && canQuantise(source)
-        ready.set(source.name, isQuantised ? await writer.quantised(source, 4) : await writer.widened(source))
+        ready.set(source.name, isQuantised ? await writer.quantised(source) : await writer.widened(source))
       }
       ready.set(uses.head.name, await writer.widened(uses.head))
-      if (options.use4bit && canQuantise(uses.head)) decodeHead = await writer.quantised(uses.head, 8)
+      if (options.use4bit) decodeHead = await writer.transposed(uses.head)
     } finally {
       await handle.close()
     }
@@ -96,14 +99,14 @@ class PreparedFile {
     return { ...source, file: this.file, stored: 'F32', offset, byteLength: this.end - offset }
   }
 
-  async quantised(source: WeightSource, bits: QuantBits): Promise<WeightSource> {
-    const [rows = 0, columns = 0] = source.shape
-    const blocks = (rows * columns) / QUANT_BLOCK
+  /** 4-bit codes, their scales, and a code of zero for each block: DequantizeLinear wants it spelled out. */
+  async quantised(source: WeightSource): Promise<WeightSource> {
+    const blocks = source.shape.reduce((product, size) => product * size, 1) / QUANT_BLOCK
     const scales = new Float32Array(blocks)
     const offset = this.align()
     let done = 0
-    for await (const values of readFloats(source)) {
-      const part = quantiseRows(values, QUANT_BLOCK, bits)
+    for await (const values of readFloats(source, QUANT_BLOCK)) {
+      const part = quantiseRows(values, QUANT_BLOCK)
       scales.set(part.scales, done)
       done += part.scales.length
       await this.append(part.codes)
@@ -111,25 +114,31 @@ class PreparedFile {
     const byteLength = this.end - offset
     const scalesOffset = this.align()
     await this.append(scales)
-    const zeros = await this.zeroPoints(blocks, bits)
-    return {
-      ...source,
-      file: this.file,
-      stored: bits === 4 ? 'U4' : 'U8',
-      offset,
-      byteLength,
-      blocks: { size: QUANT_BLOCK, bits, scalesOffset, zerosOffset: zeros },
+    const zerosOffset = this.align()
+    await this.append(new Uint8Array(Math.ceil(blocks / 2)).fill(0x88))
+    const place = { file: this.file, stored: 'U4', offset, byteLength } as const
+    return { ...source, ...place, scales: { block: QUANT_BLOCK, offset: scalesOffset, zerosOffset } }
+  }
+
+  /** 8-bit codes with one scale a row, axes exchanged: the layout of the runtime's integer products. */
+  async transposed(source: WeightSource): Promise<WeightSource> {
+    const [rows = 0, columns = 0] = source.shape
+    const into = { codes: new Int8Array(rows * columns), scales: new Float32Array(rows) }
+    let row = 0
+    for await (const values of readFloats(source, TRANSPOSED_ROWS * columns, TRANSPOSED_ROWS * columns)) {
+      quantiseTransposed(values, columns, row, into)
+      row += values.length / columns
     }
-  }
-
-  /** The code of zero for each block: MatMulNBits takes it for granted, DequantizeLinear wants it spelled out. */
-  private async zeroPoints(blocks: number, bits: QuantBits): Promise<number> {
     const offset = this.align()
-    await this.append(new Uint8Array(Math.ceil((blocks * bits) / 8)).fill(bits === 4 ? 0x88 : 0x80))
-    return offset
+    await this.append(into.codes)
+    const byteLength = this.end - offset
+    const scalesOffset = this.align()
+    await this.append(into.scales)
+    const place = { file: this.file, stored: 'I8T', offset, byteLength } as const
+    return { ...source, ...place, scales: { block: columns, offset: scalesOffset, zerosOffset: 0 } }
   }
 
-  private async append(values: Float32Array | Uint8Array): Promise<void> {
+  private async append(values: Float32Array | Uint8Array | Int8Array): Promise<void> {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
     let written = 0
     while (written < bytes.length) {
@@ -145,13 +154,18 @@ class PreparedFile {
   }
 }
 
-/** A tensor's values as float32, in chunks of whole blocks. */
-async function* readFloats(source: WeightSource): AsyncGenerator<Float32Array> {
+/** A tensor's values as float32, in chunks of at most `limit` numbers, each a multiple of `unit` but for the last. */
+async function* readFloats(
+  source: WeightSource,
+  unit = 1,
+  limit = CHUNK_ELEMENTS,
+): AsyncGenerator<Float32Array> {
   const width = source.stored === 'F32' ? 4 : 2
+  const chunkBytes = Math.max(Math.floor(limit / unit), 1) * unit * width
   const handle = await open(source.file)
   try {
     for (let at = 0; at < source.byteLength;) {
-      const bytes = new Uint8Array(Math.min(CHUNK_ELEMENTS * width, source.byteLength - at))
+      const bytes = new Uint8Array(Math.min(chunkBytes, source.byteLength - at))
       let filled = 0
       while (filled < bytes.length) {
         const { bytesRead } = await handle.read(

@@ -70,7 +70,13 @@ export const CACHE_BLOCK_TOKENS = 16
 /** Logits that exist at once in training: 64 MB of float32, and as much again for the probabilities. */
 export const HEAD_CHUNK_LOGITS = 1 << 24
 
-/** Tokens that run through the training graph at once; a batch with more runs in parts of whole groups or rows. */
+/** Activations of one training pass without a memory limit, bytes: a gigabyte, so that caches and small boxes are kept. */
+export const DEFAULT_ACTIVATION_BYTES = 2 ** 30
+
+/** What the process takes without any model, bytes: Node, the engine's libraries and its first buffers. */
+export const PROCESS_BYTES = 300 * 2 ** 20
+
+/** Most tokens that run through the training graph at once; a batch with more runs in parts of whole groups or rows. */
 export const MICRO_BATCH_TOKENS = 4096
 
 /** Largest trace file a reader takes, bytes: a round of 10 million sampled tokens. */

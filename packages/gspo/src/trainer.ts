@@ -40,11 +40,6 @@ const NEVER = new AbortController().signal
  */
 export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
   const resolved = resolveConfig(config)
-  if (resolved.use_4bit)
-    throw new GspoError(
-      'BAD_CONFIG',
-      'use_4bit is true, but no engine of this version has 4-bit weights: set it to false',
-    )
   // Cheap checks come before the model is loaded, so that a typing error shows at once.
   const rewards = await createRewards(resolved.rewards)
   const dataset = await loadDataset(
@@ -56,6 +51,7 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     lora: loraConfigOf(resolved),
     engine: resolved.engine,
     threads: resolved.threads,
+    use4bit: resolved.use_4bit,
   })
   try {
     const adapter =
@@ -188,10 +184,25 @@ async function sampleGroups(
 ): Promise<Completion[][]> {
   const { config, policy } = workshop
   const server = config.rollout_server
-  if (server === undefined) return rollout(policy, prompts, rolloutOptionsOf(workshop, signal))
+  if (server === undefined) {
+    const groups = await rollout(policy, prompts, rolloutOptionsOf(workshop, signal))
+    // In 4 bits decoding rounds otherwise than the loss does, which would look like a change of policy.
+    const isOffPolicy = config.steps_per_generation * config.num_iterations > 1
+    return config.use_4bit && isOffPolicy ? withLogps(workshop, prompts, groups, signal) : groups
+  }
   await writeAdapterFolder(server.adapter_dir, state.adapter, adapterDescription(workshop))
   await pushAdapter(server, signal)
   const groups = await serverRollout(server, prompts, config, policy.model, signal)
+  return withLogps(workshop, prompts, groups, signal)
+}
+
+/** Completions with the logprobs that the loss's own forward pass gives them. */
+async function withLogps(
+  { config, policy }: Workshop,
+  prompts: readonly RolloutPrompt[],
+  groups: readonly (readonly Omit<Completion, 'logps'>[])[],
+  signal: AbortSignal,
+): Promise<Completion[][]> {
   const sequences = groups.flatMap((group, index) => {
     const promptIds = prompts[index]?.ids ?? new Int32Array(0)
     return group.map(({ tokens }) => ({ promptIds, tokens }))

@@ -1,7 +1,7 @@
 /** Sampling from hand-made distributions; expected probabilities are worked out by hand in each test. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { argmax, sampleToken, tokenLogp } from '../src/sampling/sample.ts'
+import { argmax, sampleProbability, sampleToken, tokenLogp } from '../src/sampling/sample.ts'
 import type { SamplingOptions } from '../src/sampling/sample.ts'
 
 /** Probabilities 0.5, 0.25, 0.125, 0.125 at temperature 1. */
@@ -52,6 +52,19 @@ describe('sampleToken', () => {
     const two = Float32Array.from([1000, 0, 0, 1000])
     assert.equal(sampleToken(two, 1, 2, OPEN, 0.5).token, 1)
     assert.equal(sampleToken(two, 0, 2, OPEN, 0.999999).token, 0)
+  })
+})
+
+describe('sampleProbability', () => {
+  it('chooses from probabilities what sampleToken chooses from logits, with every filter', () => {
+    const probabilities = Float32Array.from([9, 9, 9, 9, 0.5, 0.25, 0.125, 0.125])
+    for (const filter of [{}, { topK: 2 }, { topP: 0.7 }, { minP: 0.4 }, { topK: 3, topP: 0.8, minP: 0.2 }])
+      for (const u of [0, 0.3, 0.6, 0.8, 0.99]) {
+        const expected = sampleToken(LOGITS, 0, 4, { ...OPEN, ...filter }, u)
+        const { token, logp } = sampleProbability(probabilities, 1, 4, { ...OPEN, ...filter }, u)
+        assert.equal(token, expected.token)
+        assert.ok(Math.abs(logp - expected.logp) < 1e-6)
+      }
   })
 })
 

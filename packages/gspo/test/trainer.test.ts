@@ -253,6 +253,21 @@ describe('replay', () => {
     }))
 })
 
+describe('use_4bit', () => {
+  it("trains on 4-bit weights and traces the logprobs of the loss's own forward pass", () =>
+    withTrainer({ use_4bit: true }, (worker) =>
+      withTrainer({ use_4bit: true }, async (validator) => {
+        const { stats, trace } = await worker.step()
+        assert.ok(Number.isFinite(stats.gradNorm) && stats.gradNorm > 0)
+        const [replayed] = await validator.replay([trace])
+        const traced = trace.groups.flatMap(({ completions }) => completions.map(({ logps }) => logps))
+        const again = replayed?.groups.flatMap(({ completions }) => completions.map(({ logps }) => logps))
+        assert.deepEqual(again, traced)
+        assert.deepEqual(await validator.exportState(), await worker.exportState())
+      }),
+    ))
+})
+
 describe('replayRound', () => {
   it('gives the adapter and state after a round from the state before it and its traces', async () => {
     const round = await withTrainer({}, async (trainer) => {

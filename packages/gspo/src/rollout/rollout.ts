@@ -5,11 +5,12 @@
  */
 import { setImmediate as yieldToEvents } from 'node:timers/promises'
 import type { ResolvedConfig } from '../config.ts'
+import { ENGINE_SOFTMAX_VOCABULARY } from '../defaults.ts'
 import { GspoError } from '../errors.ts'
 import type { Decoding, Policy } from '../policy-types.ts'
 import { STREAM, uniform } from '../sampling/philox.ts'
 import type { StreamId } from '../sampling/philox.ts'
-import { argmax, sampleToken, tokenLogp } from '../sampling/sample.ts'
+import { argmax, sampleProbability, sampleToken, tokenLogp } from '../sampling/sample.ts'
 import type { SampledToken, SamplingOptions } from '../sampling/sample.ts'
 
 /** Why a completion ended. */
@@ -146,9 +147,10 @@ async function decodeRows(
     // The engine blocks this thread; without a turn of the event loop a cancel message would never be read.
     await yieldToEvents()
     options.signal.throwIfAborted()
+    const choose = await chooser(decoding, vocabSize, options)
     const kept: number[] = []
     for (const [index, row] of active.entries()) {
-      const { token, logp } = chooseToken(decoding.logits, index, vocabSize, row, options)
+      const { token, logp } = choose(index, row)
       if (!Number.isFinite(logp)) throw nonFinite(row)
       row.tokens.push(token)
       row.logps.push(logp)
@@ -164,20 +166,23 @@ async function decodeRows(
   }
 }
 
-function chooseToken(
-  logits: Float32Array,
-  index: number,
+/** How the next token of a row is chosen from what the engine has computed for this step. */
+async function chooser(
+  decoding: Decoding,
   vocabSize: number,
-  row: Row,
-  options: RolloutOptions,
-): SampledToken {
-  const { sampling, seed, stream = STREAM.sample } = options
-  if (sampling === null) {
-    const token = argmax(logits, index, vocabSize)
-    return { token, logp: tokenLogp(logits, index, vocabSize, token, 1) }
-  }
-  const u = uniform(seed, stream, row.prompt.position, row.place, row.tokens.length)
-  return sampleToken(logits, index, vocabSize, sampling, u)
+  { sampling, seed, stream = STREAM.sample }: RolloutOptions,
+): Promise<(index: number, row: Row) => SampledToken> {
+  if (sampling === null)
+    return (index) => {
+      const token = argmax(decoding.logits, index, vocabSize)
+      return { token, logp: tokenLogp(decoding.logits, index, vocabSize, token, 1) }
+    }
+  const u = ({ prompt, place, tokens }: Row): number =>
+    uniform(seed, stream, prompt.position, place, tokens.length)
+  if (vocabSize < ENGINE_SOFTMAX_VOCABULARY)
+    return (index, row) => sampleToken(decoding.logits, index, vocabSize, sampling, u(row))
+  const probabilities = await decoding.probabilities(sampling.temperature)
+  return (index, row) => sampleProbability(probabilities, index, vocabSize, sampling, u(row))
 }
 
 function finishOf(

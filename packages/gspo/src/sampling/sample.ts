@@ -60,8 +60,32 @@ export function sampleToken(
   u: number,
 ): SampledToken {
   const { weights, sum } = softmaxWeights(logits, row, vocabSize, options.temperature)
-  const kept = keptTokens(weights, vocabSize, options)
-  const token = kept === null ? walkAll(weights, vocabSize, u * sum) : walkKept(kept, u)
+  return drawToken(weights.subarray(0, vocabSize), sum, options, u)
+}
+
+/**
+ * As `sampleToken`, from probabilities at the temperature (rows x vocabSize) that an engine has computed: a large
+ * vocabulary's exponentials cost more in this thread than the model does.
+ */
+export function sampleProbability(
+  probabilities: Float32Array,
+  row: number,
+  vocabSize: number,
+  options: SamplingOptions,
+  u: number,
+): SampledToken {
+  const weights = probabilities.subarray(row * vocabSize, (row + 1) * vocabSize)
+  let sum = 0
+  for (let token = 0; token < vocabSize; token++) sum += weights[token] ?? 0
+  return drawToken(weights, sum, options, u)
+}
+
+/** One row of unnormalised probabilities. */
+type Weights = Float64Array | Float32Array
+
+function drawToken(weights: Weights, sum: number, options: SamplingOptions, u: number): SampledToken {
+  const kept = keptTokens(weights, options)
+  const token = kept === null ? walkAll(weights, u * sum) : walkKept(kept, u)
   return { token, logp: Math.log(weights[token] ?? 0) - Math.log(sum) }
 }
 
@@ -91,10 +115,10 @@ function softmaxWeights(
   return { weights: scratch, sum }
 }
 
-function walkAll(weights: Float64Array, vocabSize: number, target: number): number {
+function walkAll(weights: Weights, target: number): number {
   let cumulative = 0
   let last = 0
-  for (let token = 0; token < vocabSize; token++) {
+  for (let token = 0; token < weights.length; token++) {
     const weight = weights[token] ?? 0
     if (weight === 0) continue
     cumulative += weight
@@ -122,20 +146,20 @@ interface Candidate {
 }
 
 /** The tokens that pass the filters, in vocabulary order; null when no filter is on. */
-function keptTokens(weights: Float64Array, vocabSize: number, options: SamplingOptions): Candidate[] | null {
+function keptTokens(weights: Weights, options: SamplingOptions): Candidate[] | null {
   const { topK, topP, minP } = options
-  const limitsCount = topK > 0 && topK < vocabSize
+  const limitsCount = topK > 0 && topK < weights.length
   if (!limitsCount && topP >= 1 && minP <= 0) return null
   const candidates: Candidate[] = []
-  for (let token = 0; token < vocabSize; token++) {
+  for (let token = 0; token < weights.length; token++) {
     const weight = weights[token] ?? 0
     if (weight > 0) candidates.push({ token, weight })
   }
   candidates.sort((a, b) => b.weight - a.weight || a.token - b.token)
   if (limitsCount && candidates.length > topK) candidates.length = topK
   if (topP < 1) candidates.length = nucleusLength(candidates, topP)
-  // The likeliest token's weight is exp(0) = 1, so min-p is a plain threshold on the weights.
-  const kept = minP > 0 ? candidates.filter(({ weight }) => weight >= minP) : candidates
+  const threshold = minP * (candidates[0]?.weight ?? 0)
+  const kept = candidates.filter(({ weight }) => weight >= threshold)
   return kept.sort((a, b) => a.token - b.token)
 }
 

@@ -13,6 +13,8 @@ export interface PolicyOptions {
   threads: number
   /** Keeps the frozen linear layers in 4 bits, blockwise; the head too, in 8 bits, when decoding. */
   use4bit?: boolean
+  /** Memory that this process may take, MB of 2^20 bytes: batches run in smaller parts to keep below it. */
+  memoryLimitMb?: number
 }
 
 /** What is known of the loaded model. */

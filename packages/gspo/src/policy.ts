@@ -10,7 +10,7 @@ import type { Graph } from './graph/graph.ts'
 import type { WeightSource } from './graph/ops.ts'
 import { adapterLayout, checkLoraConfig, initialAdapter } from './lora.ts'
 import { lossFeeds, lossMetrics, lossWeights } from './loss-terms.ts'
-import { readModelConfig } from './models/config.ts'
+import { readModelConfig, type ModelConfig } from './models/config.ts'
 import { decodeGraph, probabilityGraph } from './models/decode-graph.ts'
 import { ADAPTER_INPUT, headName } from './models/layers.ts'
 import { lossVariant } from './models/loss.ts'
@@ -28,7 +28,8 @@ import type {
   TokenBatch,
   TokenScores,
 } from './policy-types.ts'
-import { hashFiles, openCheckpoint } from './weights/checkpoint.ts'
+import { trainingTokens } from './memory.ts'
+import { hashFiles, openCheckpoint, type Checkpoint } from './weights/checkpoint.ts'
 import { prepareCheckpoint, type MatrixUses } from './weights/prepare.ts'
 
 export type * from './policy-types.ts'
@@ -49,11 +50,25 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const config = await readModelConfig(modelDir)
   const checkpoint = await openCheckpoint(modelDir)
   const layout = adapterLayout(loraSites(config, lora), lora.rank)
+  const use4bit = options.use4bit === true
+  const limitBytes = options.memoryLimitMb === undefined ? undefined : options.memoryLimitMb * 2 ** 20
+  const tokens = trainingTokens({ config, parameters: checkpoint.parameters, use4bit, limitBytes })
   // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
   const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }, 1), headName(config))
-  const prepared = await prepareCheckpoint(checkpoint, matrices, { use4bit: options.use4bit === true })
+  const prepared = await prepareCheckpoint(checkpoint, matrices, { use4bit })
   const source = { config, checkpoint: prepared, lora, layout }
-  const model: ModelSummary = {
+  try {
+    const model = await summarise(config, checkpoint)
+    const engine = createOnnxCpuEngine({ threads })
+    return new GraphPolicy(model, source, engine, { tokens, dispose: () => prepared.dispose() })
+  } catch (error) {
+    await prepared.dispose()
+    throw error
+  }
+}
+
+async function summarise(config: ModelConfig, checkpoint: Checkpoint): Promise<ModelSummary> {
+  return {
     architecture: config.architecture,
     vocabSize: config.vocabSize,
     hiddenSize: config.hiddenSize,
@@ -64,7 +79,6 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
     parameters: checkpoint.parameters,
     sha256: await hashFiles(checkpoint.files),
   }
-  return new GraphPolicy(model, source, createOnnxCpuEngine({ threads }), () => prepared.dispose())
 }
 
 /** The frozen matrices that a graph multiplies with, the head apart. */
@@ -85,6 +99,7 @@ class GraphPolicy implements Policy {
   readonly adapterLayout: Policy['adapterLayout']
   private readonly source: ModelSource
   private readonly runner: Engine
+  private readonly tokens: number
   private readonly dispose: () => Promise<void>
   private readonly sessions = new Map<string, Promise<Session>>()
   private readonly adapter: Feed
@@ -92,7 +107,14 @@ class GraphPolicy implements Policy {
   private readonly ropeFeeds: RopeCache
   private isClosed = false
 
-  constructor(model: ModelSummary, source: ModelSource, engine: Engine, dispose: () => Promise<void>) {
+  constructor(
+    model: ModelSummary,
+    source: ModelSource,
+    engine: Engine,
+    { tokens, dispose }: { tokens: number; dispose: () => Promise<void> },
+  ) {
+    this.tokens = tokens
+
     this.model = model
     this.source = source
     this.runner = engine
@@ -209,7 +231,7 @@ class GraphPolicy implements Policy {
 
   /** Cuts a batch into parts that fit, whole groups as long as one fits. */
   private *parts(batch: TokenBatch): Generator<PackedBatch> {
-    for (const part of splitRows(batch)) {
+    for (const part of splitRows(batch, this.tokens)) {
       const packed = packBatch(batch, {
         ...part,
         chunkRows: Math.max(Math.floor(HEAD_CHUNK_LOGITS / this.model.vocabSize), 1),

@@ -26,6 +26,8 @@ export interface RingLimits {
   readonly stragglerMs: number
   /** ms to wait for a neighbour's link at the start of a round: a dial, a handshake, and a retry of each */
   readonly linkMs: number
+  /** ms to try a neighbour's direct socket before the stream is used */
+  readonly directDialMs: number
   /** ms without one chunk in a running round before it is tried again under a new view */
   readonly stallMs: number
 }
@@ -43,6 +45,7 @@ export const DEFAULT_LIMITS: RingLimits = {
   knownPeers: 1024,
   stragglerMs: 15 * 60_000,
   linkMs: 20_000,
+  directDialMs: 3_000,
   stallMs: 60_000,
 }
 

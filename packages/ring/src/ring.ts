@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Libp2p } from '@libp2p/interface'
 import * as defaults from './defaults.ts'
-import { RingError, toRingError } from './errors.ts'
+import { RingError } from './errors.ts'
 import { LinkService } from './link/link-service.ts'
 import { ViewLinks } from './link/view-links.ts'
 import { buildNode, startNode } from './net/libp2p-node.ts'
@@ -10,7 +10,9 @@ import { PeerMesh } from './net/peer-mesh.ts'
 import { RequestService } from './net/request-service.ts'
 import { RoundRunner } from './round/runner.ts'
 import { RingEmitter } from './ring-emitter.ts'
+import { ChangeSignal } from './change-signal.ts'
 import { StateFetcher } from './sync/fetch.ts'
+import { StateSync } from './sync/state-sync.ts'
 import type {
   RequestHandler,
   RequestLimits,
@@ -45,11 +47,11 @@ class RingNode implements Ring {
   readonly #emitter = new RingEmitter()
   readonly #mesh: PeerMesh
   readonly #runner: RoundRunner
-  readonly #fetcher: StateFetcher
+  readonly #sync: StateSync
   readonly #linkService: LinkService
   readonly #requests: RequestService
   readonly #rejected: Record<string, number> = {}
-  readonly #counts = { committed: 0, abandoned: 0, views: 0, fetched: 0 }
+  readonly #counts = { committed: 0, abandoned: 0, views: 0 }
   #driver: ViewDriver | null = null
   #links: ViewLinks | null = null
   #view: View | null = null
@@ -57,7 +59,7 @@ class RingNode implements Ring {
   #stage: 'new' | 'started' | 'stopping' | 'stopped' = 'new'
   #stopped: Promise<void> | null = null
   #starting: Promise<void> | null = null
-  #changed = Promise.withResolvers<void>()
+  readonly #changes = new ChangeSignal()
 
   constructor(options: RingOptions, node: Libp2p) {
     this.#o = options
@@ -74,10 +76,12 @@ class RingNode implements Ring {
       limits: this.#limits,
       peerTimeoutMs: options.peerTimeoutMs,
       state: options.state,
+      carrier: options.carrier ?? 'direct',
+      listen: options.listen,
       isAllowed: (peer) => this.#isAllowed(peer),
       view: () => this.#view,
       links: () => this.#links,
-      nextChange: (signal) => this.#nextChange(signal),
+      nextChange: (signal) => this.#changes.next(signal),
       onRejected: (error) => this.#count(error),
     })
     this.#requests = new RequestService({
@@ -90,7 +94,8 @@ class RingNode implements Ring {
       onRejected: (error) => this.#count(error),
     })
     const dialState = this.#linkService.dialState.bind(this.#linkService)
-    this.#fetcher = new StateFetcher(dialState, this.#limits, this.#limits.stallMs)
+    const fetcher = new StateFetcher(dialState, this.#limits, this.#limits.stallMs)
+    this.#sync = new StateSync(fetcher, options.state, options.logger, (error) => this.#count(error))
     this.#mesh = new PeerMesh({
       node,
       job: options.job,
@@ -136,7 +141,7 @@ class RingNode implements Ring {
         roundsCommitted: this.#counts.committed,
         roundsAbandoned: this.#counts.abandoned,
         viewChanges: this.#counts.views,
-        statesFetched: this.#counts.fetched,
+        statesFetched: this.#sync.fetched,
         statesServed,
         linksDirect: opened.direct,
         linksStream: opened.stream,
@@ -155,7 +160,7 @@ class RingNode implements Ring {
   }
 
   async #start(): Promise<void> {
-    const { o, now } = { o: this.#o, now: performance.now() }
+    const o = this.#o
     const durable = decodeDurable(await o.store.load())
     const held = this.#runner.restore((await o.store.loadResult?.()) ?? null)
     const machine = new ViewMachine(
@@ -173,12 +178,12 @@ class RingNode implements Ring {
       },
       { durable, held },
       this.#mark(),
-      now,
+      performance.now(),
     )
     this.#driver = new ViewDriver(machine, o.store, {
       resultBytes: () => this.#runner.heldBytes,
       onEffect: (effect) => this.#onEffect(effect),
-      onChanged: () => this.#wake(),
+      onChanged: () => this.#changes.notify(),
       onBroken: (error) => this.#onBroken(error),
     })
     if (o.quorum === 'any') {
@@ -203,11 +208,12 @@ class RingNode implements Ring {
     this.#stage = 'stopping'
     const stopped = new RingError('STOPPED', 'the ring node is stopping')
     this.#runner.reject(stopped)
-    this.#wake()
+    this.#changes.notify()
     if (wasStarted && this.#driver !== null) await this.#leave(this.#driver)
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#driver?.halt()
     this.#links?.close(stopped)
+    this.#linkService.stop()
     await this.#mesh.stop()
     await this.#node.stop()
     this.#view = null
@@ -219,7 +225,7 @@ class RingNode implements Ring {
     await driver.post({ on: 'withdraw' })
     await driver.post({ on: 'leave' })
     const deadline = performance.now() + defaults.LEAVE_WAIT_MS
-    while (!mayGo(driver.machine.state) && performance.now() < deadline) await this.#changed.promise
+    while (!mayGo(driver.machine.state) && performance.now() < deadline) await this.#changes.next()
   }
 
   async ready({ signal }: { signal?: AbortSignal } = {}): Promise<View> {
@@ -232,13 +238,12 @@ class RingNode implements Ring {
       if (this.#view !== null && isParticipant(s) && !isMinority(s)) {
         if (isSynced(s)) return this.#view
         const target = ringTarget(s)
-        const isBehind =
-          target?.hash != null && (target.round !== s.state.round || target.hash !== s.state.hash)
-        if (target?.hash != null && isBehind && target.sources.length > 0) {
-          if (await this.#sync({ round: target.round, hash: target.hash }, target.sources, signal)) continue
+        if (target?.hash != null && target.sources.length > 0) {
+          const { round, hash, sources } = target
+          if (await this.#sync.run({ round, hash }, sources, signal)) continue
         }
       }
-      await this.#nextChange(signal)
+      await this.#changes.next(signal)
     }
   }
 
@@ -385,27 +390,6 @@ class RingNode implements Ring {
     void this.stop()
   }
 
-  // --- state sync ---
-
-  /** Fetches and adopts the ring's state. False when that did not work now. */
-  async #sync(wanted: Mark, sources: readonly string[], signal: AbortSignal | undefined): Promise<boolean> {
-    const s = this.#driver?.machine.state
-    this.#o.logger.info(
-      { round: wanted.round, from: s?.state.round, sources: sources.length },
-      'fetching state',
-    )
-    try {
-      const bytes = await this.#fetcher.fetch(wanted, sources, signal ?? new AbortController().signal)
-      await this.#o.state.adopt(bytes, { round: wanted.round, hash: Buffer.from(wanted.hash, 'hex') })
-      this.#counts.fetched += 1
-      return true
-    } catch (thrown) {
-      signal?.throwIfAborted()
-      this.#count(toRingError(thrown, 'OUT_OF_SYNC', 'state sync failed'))
-      return false
-    }
-  }
-
   // --- small things ---
 
   async #running(): Promise<ViewDriver> {
@@ -440,23 +424,6 @@ class RingNode implements Ring {
   #mark(): Mark {
     const { round, hash } = this.#o.state.current()
     return { round, hash: Buffer.from(hash).toString('hex') }
-  }
-
-  #wake(): void {
-    const changed = this.#changed
-    this.#changed = Promise.withResolvers()
-    changed.resolve()
-  }
-
-  #nextChange(signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => reject(signal?.reason as Error)
-      signal?.addEventListener('abort', onAbort, { once: true })
-      void this.#changed.promise.then(() => {
-        signal?.removeEventListener('abort', onAbort)
-        resolve()
-      })
-    })
   }
 
   #isAllowed(peer: string): boolean {

@@ -6,7 +6,9 @@ import { DIAL_TIMEOUT_MS, LINK_PROTOCOL, STATE_PROTOCOL, type RingLimits } from 
 import { RingError, toRingError } from '../errors.ts'
 import { StreamCarrier } from '../net/stream-carrier.ts'
 import { serveState } from '../sync/serve.ts'
-import type { StateProvider, View } from '../types.ts'
+import type { CarrierChoice, StateProvider, View } from '../types.ts'
+import { DirectListener } from '../net/direct-listener.ts'
+import { offerDirect, takeDirect } from './direct.ts'
 import { answerLink, initiateLink, type HandshakeOptions, type Preface } from './handshake.ts'
 import type { SealedLink } from './sealed-link.ts'
 import type { ViewLinks } from './view-links.ts'
@@ -18,6 +20,8 @@ export interface LinkServiceOptions {
   readonly limits: RingLimits
   readonly peerTimeoutMs: number
   readonly state: StateProvider
+  readonly carrier: CarrierChoice
+  readonly listen: readonly string[]
   readonly isAllowed: (peer: string) => boolean
   readonly view: () => View | null
   readonly links: () => ViewLinks | null
@@ -30,6 +34,7 @@ export interface LinkServiceOptions {
 export class LinkService {
   readonly #o: LinkServiceOptions
   readonly #pending = new Map<string, number>()
+  #listener: DirectListener | null = null
   opened = { direct: 0, stream: 0 }
   statesServed = 0
 
@@ -38,6 +43,10 @@ export class LinkService {
   }
 
   async start(): Promise<void> {
+    if (this.#o.carrier === 'direct') {
+      this.#listener = new DirectListener()
+      await this.#listener.start(directHost(this.#o.listen))
+    }
     const streams = {
       runOnLimitedConnection: true,
       maxInboundStreams: 2 * this.#o.limits.pendingLinksPerPeer,
@@ -46,14 +55,15 @@ export class LinkService {
     await this.#o.node.handle(STATE_PROTOCOL, (s, c) => this.#onInbound(s, c, STATE_PROTOCOL), streams)
   }
 
+  stop(): void {
+    this.#listener?.stop()
+  }
+
   /** A link for the rounds of `view`. Throws RingError. */
-  dialRound(peer: string, view: View, signal: AbortSignal): Promise<SealedLink> {
-    return this.#dial(
-      peer,
-      { purpose: 'round', ringId: view.ringId, epoch: view.epoch },
-      LINK_PROTOCOL,
-      signal,
-    )
+  async dialRound(peer: string, view: View, signal: AbortSignal): Promise<SealedLink> {
+    const preface: Preface = { purpose: 'round', ringId: view.ringId, epoch: view.epoch }
+    const stream = await this.#dial(peer, preface, LINK_PROTOCOL, signal)
+    return this.#noted(await offerDirect(stream, this.#listener, this.#o.limits))
   }
 
   /** A link to fetch state through, under the current view. Throws RingError. */
@@ -74,7 +84,6 @@ export class LinkService {
         runOnLimitedConnection: true,
         signal: AbortSignal.any([signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]),
       })
-      this.opened.stream += 1
       return await initiateLink(this.#handshake(stream, peer, protocol), preface)
     } catch (thrown) {
       throw toRingError(thrown, 'PEER_LOST', 'link did not open', peer)
@@ -94,12 +103,13 @@ export class LinkService {
       return
     }
     this.#pending.set(peer, pending + 1)
-    this.#answer(stream, peer, protocol).catch((thrown: unknown) => {
+    const host = connection.direct ? hostOf(connection) : null
+    this.#answer(stream, peer, protocol, host).catch((thrown: unknown) => {
       this.#o.onRejected(toRingError(thrown, 'BAD_HANDSHAKE', 'inbound link', peer))
     })
   }
 
-  async #answer(stream: Stream, peer: string, protocol: string): Promise<void> {
+  async #answer(stream: Stream, peer: string, protocol: string, host: string | null): Promise<void> {
     const purpose = protocol === LINK_PROTOCOL ? 'round' : 'state'
     let link: SealedLink
     let preface: Preface
@@ -115,9 +125,11 @@ export class LinkService {
       if ((await serveState(link, this.#o.state, this.#o.limits)) > 0) this.statesServed += 1
       return
     }
+    const canDial = this.#o.carrier === 'direct' ? host : null
+    const used = this.#noted(await takeDirect(link, canDial, this.#o.limits))
     const links = this.#o.links()
-    if (links?.view.epoch === preface.epoch) links.accept(link)
-    else link.abort(new RingError('VIEW_CHANGED', `epoch ${preface.epoch} is over`, { peer }))
+    if (links?.view.epoch === preface.epoch) links.accept(used)
+    else used.abort(new RingError('VIEW_CHANGED', `epoch ${preface.epoch} is over`, { peer }))
   }
 
   /** Lets a link in when it is for this very view; a peer that learned of the view first waits here a little. */
@@ -140,6 +152,11 @@ export class LinkService {
     )
   }
 
+  #noted(link: SealedLink): SealedLink {
+    this.opened[link.carrier.kind] += 1
+    return link
+  }
+
   #handshake(stream: Stream, peer: string, protocol: string): HandshakeOptions {
     const { identity, limits } = this.#o
     return {
@@ -151,4 +168,17 @@ export class LinkService {
       timeoutMs: DIAL_TIMEOUT_MS,
     }
   }
+}
+
+/** Direct sockets listen where libp2p does: on loopback only, when that is all it was given. */
+function directHost(listen: readonly string[]): string {
+  const isLocal = listen.length > 0 && listen.every((address) => address.startsWith('/ip4/127.'))
+  if (isLocal) return '127.0.0.1'
+  return listen.some((address) => address.startsWith('/ip6/')) ? '::' : '0.0.0.0'
+}
+
+/** The peer's address as this node sees it; null when the connection is not plain TCP. */
+function hostOf(connection: Connection): string | null {
+  const component = connection.remoteAddr.getComponents().find(({ name }) => name === 'ip4' || name === 'ip6')
+  return component?.value ?? null
 }

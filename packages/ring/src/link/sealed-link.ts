@@ -11,6 +11,9 @@ export const FRAME_KIND = {
   go: 1,
   reduce: 2,
   gather: 3,
+  directOffer: 8,
+  directReady: 9,
+  directNone: 10,
   stateRequest: 16,
   stateHead: 17,
   stateChunk: 18,
@@ -21,6 +24,9 @@ export const FRAME_KIND = {
   answerEnd: 35,
   answerRefused: 36,
 } as const
+
+/** Requests and offers must fit even where chunks are tiny. */
+const MIN_PAYLOAD_LIMIT = 4096
 
 /** Small frames kept while nobody listens: a neighbour may be ready for the next round first. */
 const MAX_KEPT_FRAMES = 2
@@ -50,9 +56,11 @@ export class SealedLink {
     this.carrier = carrier
     this.peer = peer
     this.#sealer = new FrameSealer(keys.send)
-    this.#opener = new FrameOpener(keys.receive, { maxPayloadBytes: limits.chunkBytes })
+    this.#opener = new FrameOpener(keys.receive, {
+      maxPayloadBytes: Math.max(limits.chunkBytes, MIN_PAYLOAD_LIMIT),
+    })
     this.#corked = early
-    carrier.receive((bytes) => this.#cork(bytes, 2 * limits.chunkBytes))
+    carrier.receive((bytes) => this.#cork(bytes, 2 * Math.max(limits.chunkBytes, MIN_PAYLOAD_LIMIT)))
   }
 
   /** Seals and queues a frame. False: await `drained` before the next. */

@@ -1,0 +1,149 @@
+/**
+ * Accepts direct sockets of neighbours that were offered one over their sealed stream. A socket begins with the id of
+ * an open offer; whatever follows is sealed under that offer's keys. Anything else is closed.
+ */
+import { randomBytes } from 'node:crypto'
+import net from 'node:net'
+import { z } from 'zod'
+import type { SealedKeys } from '@gym-node/wire'
+import { RingError } from '../errors.ts'
+import type { Carrier } from './carrier.ts'
+import { SocketCarrier } from './socket-carrier.ts'
+
+const ID_BYTES = 16
+const KEYS_BYTES = 2 * (32 + 12)
+
+/** A stranger's socket that has not named an offer after this long is closed. */
+const NAME_TIMEOUT_MS = 3_000
+
+/** Sockets that have not yet named an offer; more are refused. */
+const MAX_UNNAMED = 64
+
+/** What the sender tells the receiver through the sealed stream. */
+export interface DirectOffer {
+  readonly id: Uint8Array
+  readonly port: number
+  readonly keys: SealedKeys
+}
+
+const offerSchema = z.strictObject({
+  port: z.number().int().min(1).max(65_535),
+  id: z.base64().length(24),
+  keys: z.base64().max(200),
+})
+
+/** Writes an offer; `keys` are the offering end's. */
+export function encodeOffer(offer: DirectOffer): Uint8Array {
+  const { send, receive } = offer.keys
+  const keys = Buffer.concat([send.key, send.iv, receive.key, receive.iv]).toString('base64')
+  const id = Buffer.from(offer.id).toString('base64')
+  return new TextEncoder().encode(JSON.stringify({ port: offer.port, id, keys }))
+}
+
+/** Reads an offer as its receiver, so with the directions turned round. Throws RingError BAD_FRAME. */
+export function decodeOffer(payload: Uint8Array): DirectOffer {
+  try {
+    const value = offerSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload)))
+    const keys = new Uint8Array(Buffer.from(value.keys, 'base64'))
+    if (keys.byteLength !== KEYS_BYTES) throw new Error(`keys are ${keys.byteLength} bytes`)
+    return {
+      id: new Uint8Array(Buffer.from(value.id, 'base64')),
+      port: value.port,
+      keys: turn(splitKeys(keys)),
+    }
+  } catch (cause) {
+    throw new RingError('BAD_FRAME', 'not a direct offer', { cause })
+  }
+}
+
+/** The listening end of direct sockets. */
+export class DirectListener {
+  readonly #server: net.Server
+  readonly #offers = new Map<string, (carrier: Carrier) => void>()
+  #unnamed = 0
+
+  constructor() {
+    this.#server = net.createServer((socket) => this.#onSocket(socket))
+    // Without a listener for it an accept error would end the process; the stream carrier still works.
+    this.#server.on('error', () => undefined)
+  }
+
+  /** Listens on a free port of `host`. */
+  start(host: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen({ host, port: 0 }, () => {
+        this.#server.off('error', reject)
+        resolve()
+      })
+    })
+  }
+
+  stop(): void {
+    this.#offers.clear()
+    this.#server.close()
+  }
+
+  /** Opens an offer with fresh keys. `arrival` resolves with the socket; `withdraw` ends it. */
+  offer(): { offer: DirectOffer; arrival: Promise<Carrier>; withdraw: () => void } {
+    const address = this.#server.address()
+    if (address === null || typeof address === 'string')
+      throw new RingError('PEER_LOST', 'no direct listener')
+    const id = new Uint8Array(randomBytes(ID_BYTES))
+    const name = Buffer.from(id).toString('hex')
+    const keys = splitKeys(new Uint8Array(randomBytes(KEYS_BYTES)))
+    const arrival = Promise.withResolvers<Carrier>()
+    this.#offers.set(name, arrival.resolve)
+    return {
+      offer: { id, port: address.port, keys },
+      arrival: arrival.promise,
+      withdraw: () => this.#offers.delete(name),
+    }
+  }
+
+  #onSocket(socket: net.Socket): void {
+    if (this.#unnamed >= MAX_UNNAMED) {
+      socket.destroy()
+      return
+    }
+    this.#unnamed += 1
+    let head = Buffer.alloc(0)
+    const settle = (): void => {
+      clearTimeout(timer)
+      socket.off('data', onData)
+      socket.off('close', settle)
+      this.#unnamed -= 1
+    }
+    const timer = setTimeout(() => socket.destroy(), NAME_TIMEOUT_MS)
+    const onData = (bytes: Buffer): void => {
+      head = Buffer.concat([head, bytes])
+      if (head.byteLength < ID_BYTES) return
+      settle()
+      const name = head.subarray(0, ID_BYTES).toString('hex')
+      const take = this.#offers.get(name)
+      this.#offers.delete(name)
+      if (take === undefined) {
+        socket.destroy()
+        return
+      }
+      const carrier = SocketCarrier.accepted(socket)
+      const rest = head.subarray(ID_BYTES)
+      if (rest.byteLength > 0) socket.unshift(rest)
+      take(carrier)
+    }
+    socket.on('error', () => socket.destroy())
+    socket.on('data', onData)
+    socket.once('close', settle)
+  }
+}
+
+function splitKeys(bytes: Uint8Array): SealedKeys {
+  return {
+    send: { key: bytes.slice(0, 32), iv: bytes.slice(32, 44) },
+    receive: { key: bytes.slice(44, 76), iv: bytes.slice(76, 88) },
+  }
+}
+
+function turn({ send, receive }: SealedKeys): SealedKeys {
+  return { send: receive, receive: send }
+}

@@ -122,9 +122,10 @@ export class StatusBoard {
       ring_id: ring.view?.ringId ?? null,
       epoch: ring.view?.epoch ?? null,
       quorum,
-      members: members
-        .filter((member) => member.inView || member.peerId === ring.peerId)
-        .map((member) => this.#memberStatus(member, ring.peerId)),
+      members: [
+        { peer_id: ring.peerId, state: 'self', round: this.#round },
+        ...members.filter(({ inView, peerId }) => inView && peerId !== ring.peerId).map(toMember),
+      ],
       addresses: [...ring.addresses],
       view_changes: counters.viewChanges,
       bytes_sent: counters.bytesSent,
@@ -132,9 +133,8 @@ export class StatusBoard {
       frames_rejected: Object.values(counters.rejected).reduce((sum, count) => sum + count, 0),
     }
   }
+}
 
-  #memberStatus(member: Ring['status']['members'][number], self: string): MemberStatus {
-    if (member.peerId === self) return { peer_id: self, state: 'self', round: this.#round }
-    return { peer_id: member.peerId, state: member.alive ? 'alive' : 'lost', round: member.round }
-  }
+function toMember({ peerId, alive, round }: Ring['status']['members'][number]): MemberStatus {
+  return { peer_id: peerId, state: alive ? 'alive' : 'lost', round }
 }

@@ -2,16 +2,16 @@
 import assert from 'node:assert/strict'
 import { execFile, execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { describe, it } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Command } from 'commander'
 import {
   DEMO,
   demoFlags,
+  GYM_NODE,
   isCommit,
   runCommand,
   settings,
@@ -50,12 +50,8 @@ it('is watched with peers, rounds, logs and top, and reads its configuration aga
   assert.equal(first?.round, 1)
   assert.equal(first.contributions[0]?.weight, 64, '2 steps x 4 prompts x 8 completions')
   assert.match(first.contributions[0]?.commitment ?? '', /^[0-9a-f]{64}$/)
-  assert.match(logs.stdout, /round 1 committed by 1/)
-  const top = spawn(
-    process.execPath,
-    [fileURLToPath(new URL('../bin/gym-node.js', import.meta.url)), 'top', ...at],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  )
+  assert.match(logs.stdout, /view 1 with 1 members\n.*training: local steps of round 1/)
+  const top = spawn(process.execPath, [GYM_NODE, 'top', ...at], { stdio: ['ignore', 'pipe', 'inherit'] })
   for await (const line of createInterface({ input: top.stdout })) if (line.startsWith('reward')) break
   const ended = new Promise((resolve) => top.once('close', resolve))
   top.kill('SIGINT')
@@ -183,20 +179,17 @@ describe('completion', () => {
 describe('when the state folder fails', () => {
   it(
     'says that it is read-only, and changes nothing',
-    { skip: process.getuid?.() === 0 ? 'root may write everything' : false },
+    { skip: mayMount() ? false : 'needs a user namespace that may mount tmpfs' },
     async (t) => {
-      const folder = join(await temporaryFolder(t), 'state')
-      await mkdir(folder)
-      await chmod(folder, 0o500)
-      const result = await runCommand([
-        'start',
-        '--state-dir',
-        folder,
-        ...demoFlags(0),
-        ...settings({ 'log.level': 'silent' }),
-      ])
-      assert.equal(result.code, 5)
-      assert.match(result.stderr, /^error STATE_UNWRITABLE: /)
+      const disk = join(await temporaryFolder(t), 'disk')
+      await mkdir(disk)
+      const flags = [...demoFlags(0), ...settings({ 'log.level': 'silent' })]
+        .map((part) => `'${part}'`)
+        .join(' ')
+      const script = `mount -t tmpfs none '${disk}' && mkdir '${disk}/state' && mount -o remount,ro '${disk}'
+        '${process.execPath}' '${GYM_NODE}' start --state-dir '${disk}/state' ${flags} 2>&1; echo "exit $?"; ls -A '${disk}/state'`
+      const { stdout } = await run('unshare', ['-Urm', 'bash', '-c', script])
+      assert.match(stdout, /^error STATE_UNWRITABLE: .*\/state.*\nexit 5\n$/)
     },
   )
 
@@ -208,8 +201,7 @@ describe('when the state folder fails', () => {
       const stateDir = join(folder, 'disk', 'state')
       await mkdir(join(folder, 'disk'))
       // A tmpfs of 12 MB holds a few rounds; the shell inside the namespace then adds room and starts the daemon again.
-      const bin = fileURLToPath(new URL('../bin/gym-node.js', import.meta.url))
-      const start = [process.execPath, bin, 'start', '--state-dir', stateDir, ...demoFlags(13), ...ALONE]
+      const start = [process.execPath, GYM_NODE, 'start', '--state-dir', stateDir, ...demoFlags(13), ...ALONE]
         .map((part) => `'${part}'`)
         .join(' ')
       const script = `mount -t tmpfs -o size=12m none '${join(folder, 'disk')}'

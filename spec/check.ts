@@ -35,7 +35,10 @@ export interface Finding {
 
 const MODEL = join(dirname(fileURLToPath(import.meta.url)), 'ring.pml')
 const MEMORY_LIMIT_MB = 6000
-const SEARCH_LIMIT_S = { quick: 240, full: 3600 } as const
+/** After this the search ends and says how far it came. */
+const SEARCH_LIMIT_MINUTES = { quick: 4, exhaustive: 60, bitstate: 10 } as const
+/** The searcher looks at its clock only now and then; this much later it is killed. */
+const SEARCH_GRACE_S = 180
 const DEPTH_LIMIT = 100_000
 const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -56,8 +59,7 @@ export const CONFIGURATIONS: readonly Configuration[] = [
   breaks('takes part after promising', ['MUT_NOT_FROZEN', ...THREE]),
   breaks('own ballot kept below a promise', ['MUT_OWN_BALLOT_KEPT', ...THREE]),
   breaks('start of the view not reported', ['MUT_REPORT_WITHOUT_START', ...THREE]),
-  breaks('start forgotten once reached', ['MUT_START_FORGOTTEN', ...THREE]),
-  breaks('prepared round of an older view kept', ['MUT_STALE_PREPARED', ...THREE]),
+  breaks('reached round not reported', ['MUT_START_FORGOTTEN', ...THREE]),
   breaks('promises not durable', ['MUT_PROMISES_FORGOTTEN', 'ROUNDS=1', 'EPOCHS=2']),
   breaks('lost start run again', [
     'MUT_LOST_START_RERUN',
@@ -67,10 +69,13 @@ export const CONFIGURATIONS: readonly Configuration[] = [
     'ROUNDS=1',
   ]),
   breaks('prepared result not durable', ['MUT_RESULT_VOLATILE', ...ONE_AND_JOINER]),
-  holds('three members, one round', ['ROUNDS=1']),
-  holds('three members, two rounds, no crash', NO_FAULTS),
-  holds('three members, a corrupt result', ['ROUNDS=1', 'CORRUPTIONS=1', ...NO_FAULTS]),
+  holds('three members, two rounds, one view change', ['EPOCHS=2', ...NO_FAULTS]),
+  holds('three members, two view changes', THREE),
+  holds('three members, two view changes, a corrupt result', ['CORRUPTIONS=1', ...THREE]),
+  holds('three members, rival ballots, one restart', ['ROUNDS=1', 'EPOCHS=2']),
+  holds('goes on: three members, one restart', ['ROUNDS=1', 'EPOCHS=4', 'SUSPICIONS=1', 'LIVENESS']),
   holds('goes on: three members, two rounds, one restart', ['EPOCHS=4', 'SUSPICIONS=1', 'LIVENESS']),
+  holds('three members, two view changes, one restart', ['ROUNDS=1']),
   {
     ...holds('three members and a joiner, in part', ['N=4', 'INITIAL=7', 'EPOCHS=4', 'SUSPICIONS=3']),
     search: 'bitstate',
@@ -112,12 +117,17 @@ export async function check(configuration: Configuration): Promise<Finding> {
     await must('spin', ['-a', ...defines, 'ring.pml'], folder)
     const store = configuration.search === 'bitstate' ? '-DBITSTATE' : '-DHC4'
     // A mutation breaks soon and a quick search is small: optimising would take longer than it saves.
-    const optimise = configuration.quick || configuration.expect === 'breaks' ? '-O0' : '-O2'
+    const optimise = configuration.quick || configuration.expect === 'breaks' ? '-O0' : '-O1'
     const limits = ['-DVECTORSZ=2048', `-DMEMLIM=${MEMORY_LIMIT_MB}`]
     await must('cc', ['-w', optimise, '-DSAFETY', store, ...limits, '-o', 'pan', 'pan.c'], folder)
     const size = configuration.search === 'bitstate' ? ['-w32'] : []
-    const limit = configuration.quick ? SEARCH_LIMIT_S.quick : SEARCH_LIMIT_S.full
-    const { output } = await run('./pan', [`-m${DEPTH_LIMIT}`, '-E', ...size], folder, limit)
+    const limit = SEARCH_LIMIT_MINUTES[configuration.quick ? 'quick' : configuration.search]
+    const { output } = await run(
+      './pan',
+      [`-m${DEPTH_LIMIT}`, '-E', `-Q${limit}`, ...size],
+      folder,
+      limit * 60 + SEARCH_GRACE_S,
+    )
     const found = readOutput(output, limit)
     const hasTrail = (await readdir(folder)).includes('ring.pml.trail')
     if (!hasTrail) return found
@@ -134,18 +144,18 @@ export async function check(configuration: Configuration): Promise<Finding> {
   }
 }
 
-function readOutput(output: string, limitS: number): Finding {
+function readOutput(output: string, limitMinutes: number): Finding {
   const number = (pattern: RegExp): number => Number(pattern.exec(output)?.[1] ?? Number.NaN)
   const violation = /^pan:\d+: (.*?)(?: \(at depth \d+\))?$/m.exec(output)?.[1] ?? null
   const states = number(/^\s*([\d.e+]+) states, stored/m)
   if (Number.isNaN(states) && violation === null)
     throw new Error(
-      `the search did not end within ${limitS} s and ${MEMORY_LIMIT_MB} MB: ${output.slice(-500)}`,
+      `the search did not end within ${limitMinutes} minutes and ${MEMORY_LIMIT_MB} MB: ${output.slice(-500)}`,
     )
   return {
     violation,
     story: [],
-    complete: !/Search not completed|max search depth too small|reached -DMEMLIM/.test(output),
+    complete: !/Time limit|Search not completed|max search depth too small|reached -DMEMLIM/.test(output),
     states,
     depth: number(/depth reached (\d+)/),
     seconds: number(/elapsed time ([\d.e+]+)/),
@@ -213,7 +223,7 @@ async function main(args: readonly string[]): Promise<number> {
     if (!isExpected(configuration, found)) failures++
     const tell = only !== undefined || !isExpected(configuration, found)
     if (tell && found.violation !== null)
-      process.stdout.write(`${found.violation}\n${found.story.join('\n')}\n`)
+      process.stdout.write(`${found.violation.slice(0, 200)}\n${found.story.join('\n')}\n`)
   }
   return failures === 0 ? 0 : 1
 }

@@ -194,9 +194,7 @@ inline install(e) {
   :: else -> mark_round[n] = START(e); mark_hash[n] = STARTHASH(e)
   fi;
 #else
-#ifndef MUT_STALE_PREPARED
   mark_round[n] = START(e); mark_hash[n] = STARTHASH(e);
-#endif
 #endif
   forget()
 }

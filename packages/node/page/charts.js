@@ -12,26 +12,76 @@ const POINTS = { min: 60, max: 600 }
 
 /** What each card shows. The value beside the title is the mean of the newest bucket, or of the one pointed at. */
 const CHARTS = [
-  { id: 'reward', axis: 'step', series: [line('reward_mean', 'mean', '--good')], format: number },
-  { id: 'loss', axis: 'step', series: [line('loss', 'loss', '--busy')], format: number },
+  {
+    id: 'reward',
+    axis: 'step',
+    series: [line('reward_mean', 'mean', '--good')],
+    format: number,
+    hasTrend: true,
+  },
+  { id: 'loss', axis: 'step', series: [line('loss', 'loss', '--busy')], format: number, range: wide(1e-4) },
   {
     id: 'clip',
     axis: 'step',
     series: [line('clip_ratio_low', 'low', '--warn'), line('clip_ratio_high', 'high', '--busy')],
     format: percent,
+    range: fromZero(0.01),
   },
   {
     id: 'tokens',
     axis: 'step',
     series: [line('tokens_per_second', 'tokens/s', '--good')],
     unit: 'tokens/s ',
+    range: fromZero(1),
     format: (v) => (v === null ? '–' : number(Math.round(v))),
   },
-  { id: 'reduce', axis: 'round', series: [line('all_reduce_seconds', 'time', '--busy')], format: seconds },
+  {
+    id: 'reduce',
+    axis: 'round',
+    series: [line('all_reduce_seconds', 'time', '--busy')],
+    range: fromZero(0.001),
+    format: seconds,
+  },
 ]
 
 function line(name, label, colour) {
   return { name, label, colour }
+}
+
+/** A y range from 0 that is at least `least` high, so that nothing but zeros is drawn as nothing. */
+function fromZero(least) {
+  return (_plot, _low, high) => [0, Math.max(least, (high ?? 0) * 1.08)]
+}
+
+/** A y range that is at least `least` to both sides of 0, so that rounding errors do not look like a signal. */
+function wide(least) {
+  return (_plot, low, high) => {
+    const margin = 0.08 * ((high ?? 0) - (low ?? 0))
+    return [Math.min(-least, (low ?? 0) - margin), Math.max(least, (high ?? 0) + margin)]
+  }
+}
+
+/**
+ * The trend: the mean of an exponential mean from the left and one from the right, so that it neither lags nor
+ * leads. One step's reward is the mean of few completions; only its trend says whether anything is learned.
+ */
+function trendOf(values) {
+  const left = exponentialMean(values)
+  const right = exponentialMean(values.toReversed()).reverse()
+  return values.map((value, i) => (value === null ? null : (left[i] + right[i]) / 2))
+}
+
+/** Divided by its own weight, so that the start is not drawn to 0 (as in Adam). */
+function exponentialMean(values) {
+  const keep = 1 - 1 / Math.max(4, values.length / 20)
+  let sum = 0
+  let weight = 0
+  return values.map((value) => {
+    if (value === null) return null
+    sum = keep * sum + (1 - keep) * value
+    weight = keep * weight + (1 - keep)
+    return sum / weight
+  })
 }
 
 function percent(value) {
@@ -164,7 +214,7 @@ class Chart {
     this.#rows = [[], ...spec.series.flatMap(() => [[], [], []])]
     this.#plot = new uPlot(
       options(spec, sync, this.#box, onZoom, (index) => this.#read(index)),
-      this.#rows,
+      this.#drawn(),
       this.#box,
     )
     this.#box.append(this.#empty)
@@ -204,6 +254,10 @@ class Chart {
     return ++this.#live
   }
 
+  #drawn() {
+    return this.#spec.hasTrend ? [...this.#rows, trendOf(this.#rows[3])] : this.#rows
+  }
+
   redraw() {
     this.#plot.redraw(false, true)
     this.#read(null)
@@ -215,7 +269,7 @@ class Chart {
     this.#isDirty = true
     requestAnimationFrame(() => {
       this.#isDirty = false
-      this.#plot.setData(this.#rows)
+      this.#plot.setData(this.#drawn())
       this.#empty.hidden = this.#rows[0].length > 0
       this.#read(null)
     })
@@ -238,6 +292,13 @@ class Chart {
       item.append(value)
       return item
     })
+    if (this.#spec.hasTrend && at >= 0) {
+      const trend = document.createElement('b')
+      trend.textContent = this.#spec.format(this.#plot.data.at(-1)[at] ?? null)
+      const item = document.createElement('span')
+      item.append('trend ', trend)
+      texts.push(item)
+    }
     const where = document.createElement('span')
     where.textContent =
       at < 0
@@ -259,8 +320,14 @@ function options(spec, sync, box, onZoom, onCursor) {
   const series = spec.series.flatMap(({ colour }) => [
     { stroke: 'transparent', width: 0, points: { show: false } },
     { stroke: 'transparent', width: 0, points: { show: false } },
-    { stroke: css(colour), width: 1.75, points: { show: false } },
+    {
+      stroke: css(colour),
+      width: spec.hasTrend ? 1 : 1.75,
+      alpha: spec.hasTrend ? 0.45 : 1,
+      points: { show: false },
+    },
   ])
+  if (spec.hasTrend) series.push({ stroke: css(spec.series[0].colour), width: 2.25, points: { show: false } })
   const bands = spec.series.map(({ colour }, i) => ({
     series: [3 * i + 1, 3 * i + 2],
     fill: css(`${colour}-wash`),
@@ -270,7 +337,7 @@ function options(spec, sync, box, onZoom, onCursor) {
     height: Math.max(50, box.clientHeight),
     padding: [8, 16, 0, 0],
     legend: { show: false },
-    scales: { x: { time: false } },
+    scales: { x: { time: false }, y: spec.range === undefined ? {} : { range: spec.range } },
     axes: [
       {
         ...axis,

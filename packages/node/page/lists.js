@@ -6,6 +6,8 @@ const LONGEST = { samples: 24, deltas: 50, log: 100 }
 /** Characters past which a sample gets a button that opens it. */
 const LONG_TEXT = 220
 
+const ROUTINE = new Set(['waiting_for_peers', 'syncing', 'training', 'reducing'])
+
 /** Newest first, bounded, filled from history and extended live. */
 export class Lists {
   #samples = document.getElementById('samples')
@@ -27,6 +29,9 @@ export class Lists {
       case 'delta':
         return add(this.#deltas, delta({ at, event }), LONGEST.deltas)
       case 'state':
+        // As in history: the phases of a round take each other's place.
+        if (ROUTINE.has(event.state)) this.#log.querySelector(':scope > .is-routine:first-child')?.remove()
+        return add(this.#log, entry({ at, event }), LONGEST.log)
       case 'view':
       case 'error':
         return add(this.#log, entry({ at, event }), LONGEST.log)
@@ -93,7 +98,7 @@ function delta({ at, event }) {
 }
 
 function entry({ at, event }) {
-  const item = element('li', 'entry')
+  const item = element('li', ROUTINE.has(event.state) ? 'entry is-routine' : 'entry')
   const when = element('time', '', time(at))
   when.dateTime = new Date(at).toISOString()
   const [label, tone, text] = describe(event)

@@ -80,6 +80,7 @@ it('trains, pauses, resumes and leaves as its operator asks, and remembers all o
   )
   assert.ok(store.recent('rollout', 10).length > 0)
   const states = store.recent('state', 50).map(({ event }) => (event.type === 'state' ? event.state : null))
-  assert.ok(states.includes('paused') && states.includes('training'))
+  assert.ok(states.includes('paused'))
+  assert.ok(states.length < 12, `the phases of ${committed} rounds do not fill the log: ${states.join()}`)
   store.close()
 })

@@ -152,6 +152,35 @@ describe('the history store', () => {
     again.close()
   })
 
+  it('keeps one entry for the phases of many rounds, and every other change of state', () => {
+    const store = open()
+    const states = [
+      'starting',
+      'waiting_for_peers',
+      'training',
+      'reducing',
+      'training',
+      'paused',
+      'training',
+      'reducing',
+      'stopping',
+    ] as const
+    states.forEach((state, at) => {
+      store.append([{ at, event: { type: 'state', state, reason: String(at) } }])
+    })
+    assert.deepEqual(
+      store.recent(null, 20).map(({ at, event }) => [at, event.type === 'state' && event.state]),
+      [
+        [8, 'stopping'],
+        [7, 'reducing'],
+        [5, 'paused'],
+        [4, 'training'],
+        [0, 'starting'],
+      ],
+    )
+    store.close()
+  })
+
   it('stores a batch wholly or not at all', () => {
     const store = open()
     const broken = { at: 2, event: { type: 'round' as const, round: { ...roundStatus(2), round: 1.5 } } }

@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import type { DaemonEvent } from '../status.ts'
+import type { DaemonEvent, DaemonState } from '../status.ts'
 import { HISTORY_BUSY_MS, PRUNE_EVERY_ROWS, type HistoryLimits } from './defaults.ts'
 import { ROUND_SERIES, roundNames, seriesMeta, STEP_SERIES, stepNames } from './series.ts'
 import type { SeriesAxis, SeriesName } from './series.ts'
@@ -41,6 +41,14 @@ type Cell = number | null
 /** Told when a file had to be set aside: where it went and why. */
 export type SetAside = (fields: { from: string; to: string; reason: string }) => void
 
+/** States through which every round goes. */
+const ROUTINE_STATES: ReadonlySet<DaemonState> = new Set([
+  'waiting_for_peers',
+  'syncing',
+  'training',
+  'reducing',
+])
+
 /** SQLite's result codes that mean the file itself is bad: SQLITE_CORRUPT and SQLITE_NOTADB. */
 const BAD_FILE = new Set([11, 26])
 
@@ -50,6 +58,7 @@ export class HistoryStore {
   readonly #limits: HistoryLimits
   readonly #insert: { step: StatementSync; round: StatementSync; event: StatementSync }
   readonly #rewind: { step: StatementSync; round: StatementSync }
+  readonly #replace: StatementSync
   readonly #recent: StatementSync
   readonly #recentOf: StatementSync
   readonly #sincePrune = new Map<string, number>()
@@ -66,6 +75,7 @@ export class HistoryStore {
       step: db.prepare('DELETE FROM step WHERE x >= ?'),
       round: db.prepare('DELETE FROM round WHERE x >= ?'),
     }
+    this.#replace = db.prepare('UPDATE event SET at = ?, body = ? WHERE id = ?')
     this.#recent = db.prepare(
       "SELECT id, at, body FROM event WHERE type NOT IN ('rollout', 'delta') ORDER BY id DESC LIMIT ?",
     )
@@ -171,6 +181,10 @@ export class HistoryStore {
         return
       }
       case 'state':
+        if (this.#replacesRoutine(at, event)) return
+        this.#insert.event.run(at, event.type, JSON.stringify(event))
+        this.#pruneEvents(event.type, this.#limits.state)
+        return
       case 'view':
       case 'delta':
       case 'rollout':
@@ -179,6 +193,18 @@ export class HistoryStore {
         this.#pruneEvents(event.type, this.#limits[event.type])
         return
     }
+  }
+
+  /**
+   * A ring goes through the same states in every round. One of these right after another takes its place, so
+   * that the log holds what happened and not the ticking of the clock.
+   */
+  #replacesRoutine(at: number, event: Extract<DaemonEvent, { type: 'state' }>): boolean {
+    if (!ROUTINE_STATES.has(event.state)) return false
+    const [last] = this.recent(null, 1)
+    if (last?.event.type !== 'state' || !ROUTINE_STATES.has(last.event.state)) return false
+    this.#replace.run(at, JSON.stringify(event), last.id)
+    return true
   }
 
   #prune(table: SeriesAxis, limit: number): void {

@@ -28,8 +28,11 @@ export const DEFAULT_LORA_RANK = 16
 /** See DEFAULT_LORA_RANK. */
 export const DEFAULT_LORA_ALPHA = 32
 
-/** Tokens (rows x padded length) in one forward and backward pass: bounds activation memory; larger batches accumulate. */
-export const DEFAULT_MICRO_BATCH_TOKENS = 2048
+/**
+ * Tokens (rows x padded length) handed to the engine at once, between two looks at the cancel signal; the engine cuts
+ * them further by its memory, and computes a group's shared prompt once.
+ */
+export const DEFAULT_MICRO_BATCH_TOKENS = 8192
 
 /** Sequences decoded at once: bounds the KV cache; a larger rollout runs in several batches. */
 export const DEFAULT_MAX_DECODING_ROWS = 256
@@ -52,8 +55,8 @@ export const MAX_HTTP_RESPONSE_BYTES = 64 * 1024 * 1024
 /** Kept output of a child process, bytes, to show when it dies. */
 export const CHILD_OUTPUT_TAIL_BYTES = 8192
 
-/** How long a child may take to stop by itself before it is killed, milliseconds: one engine call of a large model. */
-export const CHILD_STOP_GRACE_MS = 5000
+/** How long a child may take to stop by itself before it is killed, milliseconds: a few engine calls of a large model. */
+export const CHILD_STOP_GRACE_MS = 15_000
 
 /** How long a child may take to load the model before spawning counts as failed, milliseconds: a 30 GB model from disk. */
 export const CHILD_START_TIMEOUT_MS = 600_000

@@ -1,8 +1,11 @@
 /** The boundary between the tensor engine (below) and the trainer (above): what a policy is, without any engine. */
 import type { AdapterLayout, LoraConfig } from './lora.ts'
 
-/** Engines that `loadPolicy` knows; `auto` picks the best one present. */
-export type EngineName = 'auto' | 'onnx-cpu'
+/**
+ * Engines that `loadPolicy` knows. `auto` is the one that every machine has, onnx-cpu: a GPU is used when it is asked
+ * for, since a software driver looks like one and is slower than the CPU itself.
+ */
+export type EngineName = 'auto' | 'onnx-cpu' | 'onnx-webgpu'
 
 /** How to load a policy: a Hugging Face folder, the adapter's shape, and what runs it. */
 export interface PolicyOptions {

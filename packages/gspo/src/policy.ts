@@ -4,7 +4,7 @@ import { checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
 import { startDecoding } from './decoding.ts'
 import { HEAD_CHUNK_LOGITS } from './defaults.ts'
 import type { Engine, Feed, Session } from './engine/engine.ts'
-import { createOnnxCpuEngine } from './engine/onnx-cpu.ts'
+import { createEngine } from './engine/create.ts'
 import { GspoError } from './errors.ts'
 import type { Graph } from './graph/graph.ts'
 import type { WeightSource } from './graph/ops.ts'
@@ -59,7 +59,7 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const source = { config, checkpoint: prepared, lora, layout }
   try {
     const model = await summarise(config, checkpoint)
-    const engine = createOnnxCpuEngine({ threads })
+    const engine = await createEngine(options.engine, { threads })
     return new GraphPolicy(model, source, engine, { tokens, dispose: () => prepared.dispose() })
   } catch (error) {
     await prepared.dispose()

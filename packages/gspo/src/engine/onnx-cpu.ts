@@ -1,109 +1,14 @@
 /** The engine on ONNX Runtime's CPU provider. A run blocks the thread it is called on. */
-import path from 'node:path'
-import * as ort from 'onnxruntime-node'
-import { GspoError } from '../errors.ts'
-import type { Graph } from '../graph/graph.ts'
-import { lowerToOnnx } from '../onnx/lower.ts'
-import type { CompileOptions, Engine, Feed, Session } from './engine.ts'
+import type { Engine } from './engine.ts'
+import { compileOnnx } from './onnx-session.ts'
 
-/** An engine with `threads` threads inside one operation; throws ENGINE_UNAVAILABLE where the library does not load. */
-export function createOnnxCpuEngine(options: { threads: number }): Engine {
+/** An engine with `threads` threads inside one operation. */
+export function createOnnxCpuEngine({ threads }: { threads: number }): Engine {
   return {
     name: 'onnx-cpu',
-    compile: async (graph, compileOptions) => compile(graph, compileOptions, options.threads),
+    compile: (graph, { weights }) => compileOnnx(graph, { provider: 'cpu', threads, weights }),
     close: async () => {
       // Nothing is held besides the sessions.
     },
   }
-}
-
-async function compile(graph: Graph, { weights }: CompileOptions, threads: number): Promise<Session> {
-  const folder = weightFolder(graph)
-  const model = lowerToOnnx(graph, folder, weights)
-  const session = await ort.InferenceSession.create(model, {
-    executionProviders: ['cpu'],
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    graphOptimizationLevel: 'all',
-    // Sizes change from run to run: a memory pattern would be planned anew each time and hold a third more.
-    enableMemPattern: false,
-    logSeverityLevel: 3,
-    extra: {
-      session: {
-        model_external_initializers_file_folder_path: folder,
-        disable_prepacking: weights === 'share' ? '1' : '0',
-        // Threads that spin while waiting starve the other processes of a small machine.
-        intra_op: { allow_spinning: threads > 1 ? '1' : '0' },
-      },
-    },
-  }).catch((cause: unknown) => {
-    throw new GspoError('ENGINE_FAILED', `onnxruntime refused the graph: ${messageOf(cause)}`, { cause })
-  })
-  return new OnnxSession(session)
-}
-
-class OnnxSession implements Session {
-  private session: ort.InferenceSession | undefined
-
-  constructor(session: ort.InferenceSession) {
-    this.session = session
-  }
-
-  async run(
-    feeds: Readonly<Record<string, Feed>>,
-    into: Readonly<Record<string, Feed>> = {},
-  ): Promise<Record<string, Feed>> {
-    if (this.session === undefined) throw new GspoError('CLOSED', 'the session is closed')
-    const names = this.session.outputNames
-    const fetches: Record<string, ort.Tensor | null> = {}
-    for (const name of names) {
-      const target = into[name]
-      fetches[name] = target === undefined ? null : toTensor(target)
-    }
-    const inputs: Record<string, ort.Tensor> = {}
-    for (const name of this.session.inputNames) {
-      const feed = feeds[name]
-      if (feed === undefined) throw new GspoError('ENGINE_FAILED', `input ${name} was not fed`)
-      inputs[name] = toTensor(feed)
-    }
-    const results = await this.session.run(inputs, fetches).catch((cause: unknown) => {
-      throw new GspoError('ENGINE_FAILED', `onnxruntime failed: ${messageOf(cause)}`, { cause })
-    })
-    return Object.fromEntries(names.map((name) => [name, into[name] ?? fromTensor(name, results[name])]))
-  }
-
-  async close(): Promise<void> {
-    const session = this.session
-    this.session = undefined
-    await session?.release()
-  }
-}
-
-function toTensor({ dims, values }: Feed): ort.Tensor {
-  return values instanceof Float32Array
-    ? new ort.Tensor('float32', values, dims)
-    : new ort.Tensor('int32', values, dims)
-}
-
-function fromTensor(name: string, tensor: ort.OnnxValue | undefined): Feed {
-  const values = tensor?.data
-  if (tensor === undefined || !(values instanceof Float32Array || values instanceof Int32Array))
-    throw new GspoError(
-      'ENGINE_FAILED',
-      `output ${name} is missing or of another type than float32 and int32`,
-    )
-  return { dims: tensor.dims, values }
-}
-
-/** The deepest folder that holds all weight files: locations of external data are relative to it. */
-function weightFolder(graph: Graph): string {
-  const files = graph.tensors.flatMap(({ op }) => (op.kind === 'weight' ? [op.source.file] : []))
-  let folder = path.dirname(files[0] ?? process.cwd())
-  while (!files.every((file) => file.startsWith(folder.endsWith(path.sep) ? folder : folder + path.sep)))
-    folder = path.dirname(folder)
-  return folder
-}
-
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause)
 }

@@ -7,6 +7,9 @@ import { ONNX_TYPE, OnnxModel } from './model.ts'
 import { ShapeEmitter } from './shapes.ts'
 import { WeightEmitter, type LoweringTarget } from './weights.ts'
 
+/** Outputs of one Split on WebGPU: a shader binds eight storage buffers at least, one is the input. */
+const WEBGPU_SPLIT_OUTPUTS = 7
+
 const SIMPLE_NODE = {
   add: 'Add',
   sub: 'Sub',
@@ -36,6 +39,7 @@ export function lowerToOnnx(graph: Graph, weightFolder: string, target: Lowering
 class Lowering {
   private readonly graph: Graph
   private readonly weights: WeightEmitter
+  private readonly target: LoweringTarget
   private readonly model = new OnnxModel()
   private readonly shapes = new ShapeEmitter(this.model)
   private readonly names = new Map<Tensor, string>()
@@ -44,6 +48,7 @@ class Lowering {
 
   constructor(graph: Graph, weightFolder: string, target: LoweringTarget) {
     this.graph = graph
+    this.target = target
     this.weights = new WeightEmitter(this.model, weightFolder, target)
     this.splits = findSplits(graph)
     this.normalised = new Map(
@@ -206,8 +211,23 @@ class Lowering {
     const transB = op.transB ? 1 : 0
     const alpha = { float: op.alpha }
     if (rank === 2) return this.model.node('Gemm', names, { transA, transB, alpha })
+    if (this.target.provider === 'webgpu') return this.plainProduct(names, rank, op)
     if (transA + transB === 0 && op.alpha === 1) return this.model.node('MatMul', names)
     return this.model.node('FusedMatMul', names, { transA, transB, alpha }, { domain: 'com.microsoft' })
+  }
+
+  /** A product of batches from operations that WebGPU has kernels for. */
+  private plainProduct(
+    names: readonly string[],
+    rank: number,
+    op: { transA: boolean; transB: boolean; alpha: number },
+  ): string {
+    const perm = Array.from({ length: rank }, (_, axis) => axis)
+    perm.splice(rank - 2, 2, rank - 1, rank - 2)
+    const operand = (name: string | undefined, isTransposed: boolean): string =>
+      isTransposed ? this.model.node('Transpose', [name ?? ''], { perm }) : (name ?? '')
+    const product = this.model.node('MatMul', [operand(names[0], op.transA), operand(names[1], op.transB)])
+    return op.alpha === 1 ? product : this.model.node('Mul', [product, this.scalar(op.alpha)])
   }
 
   /** Slices that tile an axis of one tensor become one Split; any other is a Slice. */
@@ -215,7 +235,8 @@ class Lowering {
     if (tensor.op.kind !== 'slice') throw new GspoError('BAD_GRAPH', `${describe(tensor)} is no slice`)
     const { axis, start, end } = tensor.op
     const parts = tensor.inputs[0] === undefined ? undefined : this.splits.get(tensor.inputs[0])
-    if (parts?.includes(tensor) !== true)
+    const isTooWide = this.target.provider === 'webgpu' && (parts?.length ?? 0) > WEBGPU_SPLIT_OUTPUTS
+    if (parts?.includes(tensor) !== true || isTooWide)
       return this.model.node('Slice', [
         ...names,
         this.shapes.dim(start),
@@ -232,7 +253,9 @@ class Lowering {
   /** The second output of a normalisation of the same tensor, or its formula. */
   private inverseRms(tensor: Tensor, epsilon: number, x: string): string {
     const norm = this.normalised.get(normKey(tensor, epsilon))
-    if (norm !== undefined && this.names.has(norm)) return `inverse_rms_${norm.id}`
+    // WebGPU's fused norm gives a wrong second output without an error.
+    if (norm !== undefined && this.names.has(norm) && this.target.provider === 'cpu')
+      return `inverse_rms_${norm.id}`
     const squares = this.model.node('Mul', [x, x])
     const mean = this.model.node('ReduceMean', [squares, this.shapes.int64([-1])], { keepdims: 1 })
     const shifted = this.model.node('Add', [mean, this.scalar(epsilon)])

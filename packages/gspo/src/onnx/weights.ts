@@ -11,8 +11,11 @@ const STORED_TYPE: Record<StoredType, number> = {
   I8T: ONNX_TYPE.i8,
 }
 
-/** What a lowered model is for: see CompileOptions.weights. */
-export type LoweringTarget = 'repack' | 'share'
+/** What a lowered model is for: how weights lie (see CompileOptions) and what runs it. */
+export interface LoweringTarget {
+  readonly weights: 'repack' | 'share'
+  readonly provider: 'cpu' | 'webgpu'
+}
 
 /** Accuracy level of MatMulNBits: 4 multiplies in 8-bit integers, three times as fast as float32 for few rows. */
 const ACCURACY_LEVEL = 4
@@ -47,7 +50,7 @@ export class WeightEmitter {
   /** x W^T; undefined where nothing is special about it. */
   product(x: string, source: WeightSource): string | undefined {
     if (source.stored === 'I8T') return this.integerProduct(x, source)
-    if (source.scales === undefined || this.target !== 'repack') return undefined
+    if (source.scales === undefined || this.target.weights !== 'repack') return undefined
     const { block } = source.scales
     const [rows = 0, columns = 0] = source.shape
     const count = columns / block

@@ -62,25 +62,28 @@ function wide(least) {
 }
 
 /**
- * The trend: the mean of an exponential mean from the left and one from the right, so that it neither lags nor
- * leads. One step's reward is the mean of few completions; only its trend says whether anything is learned.
+ * The trend: an exponential mean over both sides, so that it neither lags nor leads. One step's reward is the mean
+ * of few completions; only its trend says whether anything is learned.
  */
 function trendOf(values) {
-  const left = exponentialMean(values)
-  const right = exponentialMean(values.toReversed()).reverse()
-  return values.map((value, i) => (value === null ? null : (left[i] + right[i]) / 2))
+  const left = exponentialSums(values)
+  const right = exponentialSums(values.toReversed()).reverse()
+  return values.map((value, i) =>
+    value === null ? null : (left[i].sum + right[i].sum) / (left[i].weight + right[i].weight),
+  )
 }
 
-/** Divided by its own weight, so that the start is not drawn to 0 (as in Adam). */
-function exponentialMean(values) {
+/** Sums with their weights: where few values lie behind, they count for little. */
+function exponentialSums(values) {
   const keep = 1 - 1 / Math.max(4, values.length / 20)
   let sum = 0
   let weight = 0
   return values.map((value) => {
-    if (value === null) return null
-    sum = keep * sum + (1 - keep) * value
-    weight = keep * weight + (1 - keep)
-    return sum / weight
+    if (value !== null) {
+      sum = keep * sum + value
+      weight = keep * weight + 1
+    }
+    return { sum, weight }
   })
 }
 

@@ -11,12 +11,13 @@ import { MAX_REPLAY_DECODING_ROWS, MAX_REPLAY_MICRO_BATCH_TOKENS } from './defau
  * Keys that workers of one job may set differently. Paths and engine are checked by hashes instead; the others change
  * speed and memory, or (seed) must differ. `max_steps` ends a worker's schedule and is the job's.
  */
-export const LOCAL_KEYS: readonly (keyof ResolvedConfig)[] = [
+export const LOCAL_KEYS: readonly string[] = [
   'model',
   'dataset',
   'adapter',
   'engine',
   'threads',
+  'memory_limit_mb',
   'seed',
   'micro_batch_tokens',
   'max_decoding_rows',

@@ -13,7 +13,7 @@ fi
 if docker compose version >/dev/null 2>&1; then compose='docker compose'
 elif podman-compose --version >/dev/null 2>&1; then compose='podman-compose'
 else
-  echo 'up.sh: neither `docker compose` nor `podman-compose` is installed' >&2
+  echo 'up.sh: neither docker compose nor podman-compose is installed' >&2
   exit 2
 fi
 

@@ -16,7 +16,7 @@ const last = await runSft(
     eval_dataset: ARITH.test,
     output_dir: outputDir,
     max_steps: 600,
-    eval_steps: 30,
+    eval_steps: 10,
     batch_size: 256,
     learning_rate: 2e-3,
     stop_at_accuracy: 0.33,

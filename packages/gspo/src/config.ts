@@ -109,6 +109,11 @@ export const gspoConfigSchema = z.strictObject({
     .default('auto')
     .describe('What computes; auto takes the fastest one present'),
   threads: positiveInteger.default(DEFAULT_THREADS).describe('Threads of the engine'),
+  memory_limit_mb: positiveInteger
+    .optional()
+    .describe(
+      'Memory that the engine may take, MB of 2^20 bytes; batches run in smaller parts to keep below it',
+    ),
   use_4bit: z.boolean().default(false).describe('Keep the frozen weights in 4 bits'),
   lora_rank: positiveInteger.default(DEFAULT_LORA_RANK).describe('Rank of the adapter'),
   lora_alpha: z

@@ -30,7 +30,7 @@ export interface StepStats {
   readonly clipRatioLow: number
   readonly clipRatioHigh: number
   readonly kl: number
-  /** Mean over the tokens that took part in the loss, nats. */
+  /** Mean over the tokens that took part in the loss, nats; 0 where none did (no group had a signal). */
   readonly entropy: number
   readonly gradNorm: number
   readonly learningRate: number

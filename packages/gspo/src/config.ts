@@ -105,9 +105,9 @@ export const gspoConfigSchema = z.strictObject({
   // --- model
   model: z.string().min(1).describe('Hugging Face model folder'),
   engine: z
-    .enum(['auto', 'onnx-cpu'])
+    .enum(['auto', 'onnx-cpu', 'onnx-webgpu'])
     .default('auto')
-    .describe('What computes; auto takes the fastest one present'),
+    .describe('What computes; auto is onnx-cpu, onnx-webgpu needs a Vulkan GPU'),
   threads: positiveInteger.default(DEFAULT_THREADS).describe('Threads of the engine'),
   memory_limit_mb: positiveInteger
     .optional()

@@ -23,3 +23,4 @@ export type {
 } from './types.ts'
 export { createRing } from './ring.ts'
 export { DEFAULT_LIMITS, type RingLimits } from './defaults.ts'
+export { benchAllReduce, type BenchOptions, type BenchReport } from './bench/all-reduce.ts'

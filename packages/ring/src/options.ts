@@ -9,6 +9,9 @@ export function checkOptions(options: RingOptions): void {
   if (options.job.length === 0 || options.job.length > 512) {
     throw new RingError('BAD_ARGUMENT', `job is ${options.job.length} characters, expected 1 to 512`)
   }
+  if (options.integrity === 'signed') {
+    throw new RingError('BAD_ARGUMENT', "integrity 'signed' is not available yet: use 'sealed'")
+  }
   const chunkBytes = options.limits?.chunkBytes
   if (chunkBytes !== undefined && (chunkBytes < 64 || chunkBytes % 4 !== 0)) {
     throw new RingError('BAD_ARGUMENT', `chunkBytes is ${chunkBytes}, expected a multiple of 4 from 64 on`)

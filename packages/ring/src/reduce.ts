@@ -20,6 +20,11 @@ export function addScaled(
   }
 }
 
+/** target[i] += vector[start + i]. */
+export function addVector(target: Float32Array, vector: Float32Array, start: number): void {
+  for (let i = 0; i < target.length; i++) target[i] = target[i] + vector[start + i]
+}
+
 /** values[i] /= total; zeros when total is zero, because a mean of nothing changes nothing. */
 export function divide(values: Float32Array, total: number): void {
   if (total === 0) {

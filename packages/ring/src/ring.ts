@@ -66,7 +66,7 @@ class RingNode implements Ring {
     this.#limits = { ...defaults.DEFAULT_LIMITS, ...options.limits }
     this.#node = node
     this.peerId = options.identity.peerId
-    this.#runner = new RoundRunner(this.#limits, {
+    this.#runner = new RoundRunner(this.#limits, options.wire, {
       onComputed: (epoch, round, hash) => this.#post({ on: 'computed', epoch, round, hash }),
       onFailed: (epoch, round, error) => this.#onRoundFailed(epoch, round, error),
     })

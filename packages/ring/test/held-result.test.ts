@@ -24,3 +24,14 @@ it('a stored result with one changed bit is refused', () => {
     (error) => error instanceof RingError && error.code === 'BAD_STORE',
   )
 })
+
+it('every single bit of a long result is in its name', () => {
+  // Over the digest's step of 8 MiB, so that the second call counts too.
+  const long = { ...result, mean: new Float32Array(2 ** 21 + 5) }
+  const name = nameResult(long)
+  for (const k of [0, 2 ** 21 - 1, 2 ** 21, 2 ** 21 + 4]) {
+    const changed = { ...long, mean: long.mean.slice() }
+    changed.mean[k] = 1e-45
+    assert.notDeepEqual(nameResult(changed), name, `element ${k}`)
+  }
+})

@@ -50,3 +50,37 @@ describe('all-reduce', () => {
     })
   }
 })
+
+describe('lossy wire types', () => {
+  for (const wire of ['bf16', 'int8'] as const) {
+    it(`${wire}: all nodes get the same bits, and error feedback makes the sum over rounds right`, async () => {
+      const nodes = await startRing(3, { wire })
+      const rounds = 8
+      const sums = nodes.map(() => new Float64Array(600))
+      try {
+        for (let r = 1; r <= rounds; r++) {
+          await Promise.all(
+            nodes.map(async ({ ring, state }, i) => {
+              await ring.ready()
+              // Values no short type can hold: k/1000 + i/7.
+              const vector = Float32Array.from({ length: 600 }, (_, k) => k / 1000 + i / 7)
+              const result = await ring.allReduce(vector, { round: r, weight: 1 })
+              state.apply(r, result.hash)
+              result.mean.forEach((x, k) => ((sums[i] as Float64Array)[k] = (sums[i]?.[k] ?? 0) + x))
+            }),
+          )
+        }
+        assert.deepEqual(sums[1], sums[0])
+        assert.deepEqual(sums[2], sums[0])
+        // Without feedback the error of every round is the same and grows to 8 steps; with it, it stays under a few.
+        const step = wire === 'bf16' ? 2 ** -8 : 2 ** -7
+        sums[0]?.forEach((sum, k) => {
+          const exact = rounds * (k / 1000 + 1 / 7)
+          assert.ok(Math.abs(sum - exact) < 3 * step, `element ${k}: ${sum}, expected about ${exact}`)
+        })
+      } finally {
+        await stopAll(nodes)
+      }
+    })
+  }
+})

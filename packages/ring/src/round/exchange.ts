@@ -7,7 +7,9 @@ import { RingError } from '../errors.ts'
 import type { SealedLink } from '../link/sealed-link.ts'
 import { FRAME_KIND } from '../link/sealed-link.ts'
 import { receiveSteps, sendSteps, type Step } from '../plan.ts'
-import { addScaled, divide, scaleInto } from '../reduce.ts'
+import { addScaled, addVector, divide, scaleInto } from '../reduce.ts'
+import type { WireType } from '../types.ts'
+import { decodeValues, encodedBytes, encodeValues } from './encoding.ts'
 
 /** What an exchange works on. `position` and `count` are this node's place in the view. */
 export interface ExchangeOptions {
@@ -20,12 +22,21 @@ export interface ExchangeOptions {
   readonly position: number
   readonly count: number
   readonly chunkBytes: number
+  readonly wire: WireType
+  /** what earlier rounds' rounding left over here; added to the vector, and renewed */
+  readonly residual: Float32Array | null
   readonly stallMs: number
   readonly signal: AbortSignal
 }
 
-/** Runs the exchange; resolves with the mean. Rejects with the RingError of the link that failed, or the signal's reason. */
-export function exchange(options: ExchangeOptions): Promise<Float32Array> {
+/** The mean, and what rounding for the wire left over here (null where nothing is rounded). */
+export interface ExchangeResult {
+  readonly mean: Float32Array
+  readonly residual: Float32Array | null
+}
+
+/** Runs the exchange; resolves with the result. Rejects with the RingError of the link that failed, or the signal's reason. */
+export function exchange(options: ExchangeOptions): Promise<ExchangeResult> {
   return new Exchange(options).run()
 }
 
@@ -43,13 +54,14 @@ class Exchange {
   readonly #receives: readonly Step[]
   readonly #firstMove: number
   readonly #result: Float32Array
+  readonly #residual: Float32Array | null
   #received = 0
   #mayGo = false
   #sent = false
   #over = false
   #lastProgress = -1
   #wake: (() => void) | null = null
-  readonly #done = Promise.withResolvers<Float32Array>()
+  readonly #done = Promise.withResolvers<ExchangeResult>()
 
   constructor(options: ExchangeOptions) {
     this.#o = options
@@ -59,9 +71,10 @@ class Exchange {
     this.#receives = receiveSteps(length, options.count, options.position, chunkElements)
     this.#firstMove = this.#sends.filter((step) => step.move === 0).length
     this.#result = new Float32Array(length)
+    this.#residual = options.wire === 'f32' ? null : new Float32Array(length)
   }
 
-  async run(): Promise<Float32Array> {
+  async run(): Promise<ExchangeResult> {
     const { from, to, signal, round } = this.#o
     const fail = (reason: RingError): void => this.#done.reject(reason)
     const onAbort = (): void => this.#done.reject(signal.reason as Error)
@@ -100,19 +113,49 @@ class Exchange {
       if (this.#over) return
       const step = this.#sends[i]
       const kind = step.reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
-      const more = to.send({ kind, move: step.move, round, chunk: step.chunk }, bytesOf(this.#payload(step)))
+      const more = to.send({ kind, move: step.move, round, chunk: step.chunk }, this.#payload(step))
       if (!more) await to.drained()
     }
   }
 
-  #payload(step: Step): Float32Array {
-    const { vector, weight } = this.#o
+  /** What a step sends. In the reduce phase rounding errors are kept for the next round (error feedback). */
+  #payload(step: Step): Uint8Array {
+    const { wire } = this.#o
     const { start, end } = step.span
-    if (step.move > 0) return this.#result.subarray(start, end)
-    if (weight === 1) return vector.subarray(start, end)
+    const values = step.move === 0 ? this.#own(step) : this.#result.subarray(start, end)
+    const bytes = encodeValues(wire, values)
+    if (step.reduce) this.#keepError(start, values, bytes, 1)
+    return bytes
+  }
+
+  /** This node's own weighted values of a span, with what earlier rounds owe. */
+  #own({ span: { start, end } }: Step): Float32Array {
+    const { vector, weight, residual } = this.#o
+    if (weight === 1 && residual === null) return vector.subarray(start, end)
     const scaled = this.#result.subarray(start, end)
     scaleInto(scaled, vector, start, weight)
+    if (residual !== null) addVector(scaled, residual, start)
     return scaled
+  }
+
+  /** residual = (value - what the wire made of it) * unit, in the unit of weighted sums. */
+  #keepError(start: number, values: Float32Array, bytes: Uint8Array, unit: number): void {
+    if (this.#residual === null) return
+    const decoded = decodeValues(this.#o.wire, bytes, values.length)
+    for (let i = 0; i < values.length; i++) {
+      const error = ((values[i] ?? 0) - (decoded[i] ?? 0)) * unit
+      this.#residual[start + i] = Number.isFinite(error) ? error : 0
+    }
+  }
+
+  /** The owner rounds its finished span as the wire will, so that it ends with the bits that the others get. */
+  #finishSpan(start: number, target: Float32Array): void {
+    const { wire, totalWeight } = this.#o
+    divide(target, totalWeight)
+    if (wire === 'f32') return
+    const bytes = encodeValues(wire, target)
+    this.#keepError(start, target, bytes, totalWeight)
+    target.set(decodeValues(wire, bytes, target.length))
   }
 
   #change(): Promise<void> {
@@ -141,11 +184,14 @@ class Exchange {
   #onChunk(header: FrameHeader, payload: Uint8Array): void {
     const step = this.#receives[this.#received]
     this.#expect(header, step)
-    const values = floatsOf(payload)
-    const target = this.#result.subarray(step.span.start, step.span.end)
+    const { start, end } = step.span
+    const { wire, vector, weight, residual } = this.#o
+    const values = decodeValues(wire, payload, end - start)
+    const target = this.#result.subarray(start, end)
     if (step.reduce) {
-      addScaled(target, values, this.#o.vector, step.span.start, this.#o.weight)
-      if (step.finish) divide(target, this.#o.totalWeight)
+      addScaled(target, values, vector, start, weight)
+      if (residual !== null) addVector(target, residual, start)
+      if (step.finish) this.#finishSpan(start, target)
     } else target.set(values)
     this.#received += 1
     this.#notify()
@@ -168,7 +214,7 @@ class Exchange {
     const seen = `kind ${header.kind}, round ${header.round}, move ${header.move}, chunk ${header.chunk}, ${header.length} bytes`
     if (step === undefined) throw new RingError('BAD_FRAME', `frame after the last one of the round: ${seen}`)
     const kind = step.reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
-    const length = (step.span.end - step.span.start) * 4
+    const length = encodedBytes(this.#o.wire, step.span.end - step.span.start)
     const fits =
       header.kind === kind &&
       header.round === this.#o.round &&
@@ -182,15 +228,6 @@ class Exchange {
 
   #finishWhenComplete(): void {
     const isComplete = this.#mayGo && this.#sent && this.#received === this.#receives.length
-    if (isComplete) this.#done.resolve(this.#result)
+    if (isComplete) this.#done.resolve({ mean: this.#result, residual: this.#residual })
   }
-}
-
-function bytesOf(values: Float32Array): Uint8Array {
-  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-}
-
-function floatsOf(bytes: Uint8Array): Float32Array {
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes)
-  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4)
 }

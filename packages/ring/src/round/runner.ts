@@ -3,9 +3,9 @@ import type { RingLimits } from '../defaults.ts'
 import { RingError, toRingError } from '../errors.ts'
 import type { ViewLinks } from '../link/view-links.ts'
 import { totalWeight } from '../reduce.ts'
-import type { RoundResult, View } from '../types.ts'
+import type { RoundResult, View, WireType } from '../types.ts'
 import type { Mark, Turn } from '../view/messages.ts'
-import { aloneMean, exchange } from './exchange.ts'
+import { aloneMean, exchange, type ExchangeResult } from './exchange.ts'
 import { decodeHeld, encodeHeld, nameResult, type HeldResult } from './held-result.ts'
 
 /** What the runner tells the view machine. */
@@ -32,11 +32,16 @@ export class RoundRunner {
   #pending: Pending | null = null
   #attempt: AbortController | null = null
   #held: HeldResult | null = null
+  readonly #wire: WireType
+  /** rounding errors of the last committed round, and of the one held */
+  #residual: Float32Array | null = null
+  #heldResidual: Float32Array | null = null
   bytesSent = 0
   bytesReceived = 0
 
-  constructor(limits: RingLimits, handlers: RunnerHandlers) {
+  constructor(limits: RingLimits, wire: WireType, handlers: RunnerHandlers) {
     this.#limits = limits
+    this.#wire = wire
     this.#handlers = handlers
   }
 
@@ -85,9 +90,9 @@ export class RoundRunner {
     pending.attempts += 1
     const total = totalWeight(turns.map((turn) => turn.weight))
     try {
-      const mean =
+      const { mean, residual } =
         links === null
-          ? aloneMean(pending.vector, pending.weight)
+          ? { mean: aloneMean(pending.vector, pending.weight), residual: null }
           : await this.#exchange(pending, links, total, position, attempt.signal)
       if (attempt.signal.aborted) return
       const contributions = turns.map((turn, i) => ({
@@ -98,6 +103,7 @@ export class RoundRunner {
       const result = { round: pending.round, mean, totalWeight: total, view, contributions }
       const hash = nameResult(result)
       this.#held = { ...result, hash }
+      this.#heldResidual = residual
       this.#handlers.onComputed(view.epoch, pending.round, Buffer.from(hash).toString('hex'))
     } catch (thrown) {
       if (attempt.signal.aborted) return
@@ -119,6 +125,8 @@ export class RoundRunner {
     if (Buffer.from(own).toString('hex') !== hash) return null
     this.#pending = null
     this.#held = null
+    this.#residual = this.#heldResidual
+    this.#heldResidual = null
     const result: RoundResult = {
       round,
       view,
@@ -151,7 +159,7 @@ export class RoundRunner {
     total: number,
     position: number,
     signal: AbortSignal,
-  ): Promise<Float32Array> {
+  ): Promise<ExchangeResult> {
     const [from, to] = await Promise.all([
       within(links.from(), this.#limits.linkMs, signal, links.predecessor),
       within(links.to(), this.#limits.linkMs, signal, links.successor),
@@ -168,6 +176,8 @@ export class RoundRunner {
         position,
         count: links.view.members.length,
         chunkBytes: this.#limits.chunkBytes,
+        wire: this.#wire,
+        residual: this.#residual?.length === pending.vector.length ? this.#residual : null,
         stallMs: this.#limits.stallMs,
         signal,
       })

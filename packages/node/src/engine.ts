@@ -27,7 +27,7 @@ export class Engine {
     signal: AbortSignal,
   ): Promise<{ engine: Engine; checkpoint: Checkpoint | null }> {
     const checkpoint = await loadCheckpoint(checkpointPath)
-    const trainer = await spawnTrainer(config, { signal })
+    const trainer = await spawnCancellably(config, signal)
     try {
       if (checkpoint !== null) await restore(trainer, checkpoint)
       return { engine: new Engine(config, checkpointPath, trainer), checkpoint }
@@ -51,7 +51,7 @@ export class Engine {
   async restart(initial: Float32Array, signal: AbortSignal): Promise<void> {
     this.#restarts++
     await this.#trainer.close()
-    this.#trainer = await spawnTrainer(this.#config, { signal })
+    this.#trainer = await spawnCancellably(this.#config, signal)
     const checkpoint = await loadCheckpoint(this.#checkpointPath)
     if (checkpoint === null) await this.#trainer.writeAdapter(initial)
     else await restore(this.#trainer, checkpoint)
@@ -66,6 +66,22 @@ export class Engine {
 
   async close(): Promise<void> {
     await this.#trainer.close()
+  }
+}
+
+/**
+ * Starts the process; `signal` cuts the start short and nothing after it: a daemon that is asked to stop still has to
+ * commit the round that its ring has agreed on, with this engine.
+ */
+async function spawnCancellably(config: GSPOConfig, signal: AbortSignal): Promise<Trainer> {
+  const starting = new AbortController()
+  const cancel = (): void => starting.abort(signal.reason)
+  if (signal.aborted) cancel()
+  signal.addEventListener('abort', cancel, { once: true })
+  try {
+    return await spawnTrainer(config, { signal: starting.signal })
+  } finally {
+    signal.removeEventListener('abort', cancel)
   }
 }
 

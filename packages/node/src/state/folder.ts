@@ -4,7 +4,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { errnoOf, NodeError } from '../errors.ts'
+import { errnoOf, messageOf, NodeError } from '../errors.ts'
 import { asStateError, removeUnfinished, writeFileDurably } from './atomic.ts'
 
 /** Version of the layout below; a folder of another version is refused, never converted by guessing. */
@@ -54,10 +54,13 @@ export async function openStateFolder(root: string): Promise<StateFolder> {
     await mkdir(paths.deltas, { recursive: true, mode: 0o700 })
     await mkdir(paths.traces, { recursive: true, mode: 0o700 })
   } catch (error) {
-    throw asStateError(
-      errnoOf(error) === 'EEXIST' ? Object.assign(new Error('not a folder'), { code: 'ENOTDIR' }) : error,
-      paths.root,
-    )
+    // Making a path on a read-only disk fails with ENOENT, and over a file with EEXIST: neither can be written to.
+    if (['ENOENT', 'EEXIST'].includes(errnoOf(error) ?? '')) {
+      throw new NodeError('STATE_UNWRITABLE', `cannot make the folder ${paths.root}: ${messageOf(error)}`, {
+        cause: error,
+      })
+    }
+    throw asStateError(error, paths.root)
   }
   const unlock = await takeLock(paths.root)
   try {

@@ -56,7 +56,8 @@ if [ -z "${IMAGE:-}" ]; then
   npmrc=${NPM_CONFIG_USERCONFIG:-$HOME/.npmrc}
   [ -f "$npmrc" ] || { npmrc="$work/npmrc" && : >"$npmrc"; }
   # shellcheck disable=SC2086
-  podman build $limits --network host --build-arg NODE_IMAGE="$base" \
+  # HEALTHCHECK exists in the docker format only.
+  podman build $limits --format docker --network host --build-arg NODE_IMAGE="$base" \
     --build-arg NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \
     --volume "$npmrc:/root/.npmrc:ro" --volume /etc/ssl/certs:/etc/ssl/certs:ro \
     --ignorefile "$root/docker/Dockerfile.dockerignore" -f "$root/docker/Dockerfile" -t "$IMAGE" "$root" \

@@ -1,0 +1,174 @@
+/** Sealed links over both carriers: one suite for the carriers, and what a link refuses. */
+import net from 'node:net'
+import { once } from 'node:events'
+import { describe, it } from 'node:test'
+import assert from 'node:assert/strict'
+import { DEFAULT_LIMITS, RingError } from '../src/index.ts'
+import { answerLink, initiateLink } from '../src/link/handshake.ts'
+import type { SealedLink } from '../src/link/sealed-link.ts'
+import type { Carrier } from '../src/net/carrier.ts'
+import { buildNode, startNode } from '../src/net/libp2p-node.ts'
+import { SocketCarrier } from '../src/net/socket-carrier.ts'
+import { StreamCarrier } from '../src/net/stream-carrier.ts'
+import { identityOf } from './rig.ts'
+
+interface Pair {
+  readonly dialled: Carrier
+  readonly accepted: Carrier
+  readonly end: () => Promise<void>
+}
+
+/** A socket pair, with whatever the test wants to do to the bytes on the way to the accepting end. */
+async function socketPair(tamper: (bytes: Buffer) => Buffer = (bytes) => bytes): Promise<Pair> {
+  const server = net.createServer()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const proxy = net.createServer((client) => {
+    const upstream = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1')
+    client.on('data', (bytes) => upstream.write(tamper(bytes)))
+    upstream.on('data', (bytes) => client.write(bytes))
+    for (const [a, b] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      a.on('close', () => b.destroy())
+      a.on('error', () => b.destroy())
+    }
+  })
+  proxy.listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  const arrival = once(server, 'connection') as Promise<[net.Socket]>
+  const dialled = await SocketCarrier.dial('127.0.0.1', (proxy.address() as net.AddressInfo).port, 5000)
+  const [socket] = await arrival
+  const end = async (): Promise<void> => {
+    dialled.abort(new RingError('STOPPED', 'test is over'))
+    socket.destroy()
+    server.close()
+    proxy.close()
+  }
+  return { dialled, accepted: SocketCarrier.accepted(socket), end }
+}
+
+async function streamPair(): Promise<Pair> {
+  const listen = ['/ip4/127.0.0.1/tcp/0']
+  const build = (n: number): ReturnType<typeof buildNode> =>
+    buildNode({ identity: identityOf(n), listen, mdns: false, dialTimeoutMs: 5000 })
+  const [a, b] = await Promise.all([build(1), build(2)])
+  await Promise.all([startNode(a, listen), startNode(b, listen)])
+  const arrival = Promise.withResolvers<Carrier>()
+  await b.handle('/test/1', (stream) => arrival.resolve(new StreamCarrier(stream)))
+  const dialled = new StreamCarrier(await a.dialProtocol(b.getMultiaddrs(), '/test/1'))
+  const end = async (): Promise<void> => {
+    await Promise.all([a.stop(), b.stop()])
+  }
+  return { dialled, accepted: await arrival.promise, end }
+}
+
+async function sealed({ dialled, accepted }: Pair): Promise<[SealedLink, SealedLink]> {
+  const common = { protocol: '/test/1', limits: DEFAULT_LIMITS, timeoutMs: 5000 }
+  const preface = { purpose: 'round', ringId: 'ab', epoch: 3 } as const
+  const [one, two] = [identityOf(1), identityOf(2)]
+  const initiating = initiateLink({ ...common, carrier: dialled, identity: one, peer: two.peerId }, preface)
+  const answer = { ...common, carrier: accepted, identity: two, peer: one.peerId }
+  const answering = answerLink(answer, async (asked) => assert.deepEqual(asked, preface))
+  const [initiator, { link }] = await Promise.all([initiating, answering])
+  return [initiator, link]
+}
+
+const ended = (link: SealedLink): Promise<RingError> => new Promise((resolve) => link.onEnd(resolve))
+
+for (const [name, makePair] of [
+  ['socket', () => socketPair()],
+  ['stream', streamPair],
+] as const) {
+  describe(`a link over a ${name}`, () => {
+    it('delivers megabytes in order under back-pressure, both ways', async () => {
+      const pair = await makePair()
+      try {
+        const links = await sealed(pair)
+        await Promise.all(
+          links.map(async (link, i) => {
+            const other = links[1 - i]
+            assert.ok(other)
+            let next = 0
+            const done = new Promise<void>((resolve) => {
+              other.onFrame((header, payload) => {
+                assert.equal(header.chunk, next)
+                assert.equal(payload[payload.length - 1], next % 256)
+                next += 1
+                if (next === 40) resolve()
+              })
+            })
+            for (let chunk = 0; chunk < 40; chunk++) {
+              const payload = new Uint8Array(100_000 + chunk).fill(chunk)
+              if (!link.send({ kind: 2, move: 0, round: 1, chunk }, payload)) await link.drained()
+            }
+            await done
+          }),
+        )
+      } finally {
+        await pair.end()
+      }
+    })
+
+    it('tells the other end when it is aborted', async () => {
+      const pair = await makePair()
+      try {
+        const [a, b] = await sealed(pair)
+        a.abort(new RingError('STOPPED', 'enough'))
+        assert.equal((await ended(b)).code, 'PEER_LOST')
+        assert.equal((await ended(a)).code, 'STOPPED')
+      } finally {
+        await pair.end()
+      }
+    })
+  })
+}
+
+describe('a sealed link', () => {
+  it('ends with BAD_FRAME on one flipped bit, and passes nothing of that frame on', async () => {
+    let flip = false
+    const pair = await socketPair((bytes) => {
+      if (!flip || bytes.length < 100) return bytes
+      const changed = Buffer.from(bytes)
+      changed[90] = (changed[90] ?? 0) ^ 1
+      return changed
+    })
+    try {
+      const [a, b] = await sealed(pair)
+      let frames = 0
+      b.onFrame(() => {
+        frames += 1
+      })
+      flip = true
+      a.send({ kind: 2, move: 0, round: 1, chunk: 0 }, new Uint8Array(1000))
+      assert.equal((await ended(b)).code, 'BAD_FRAME')
+      assert.equal(frames, 0)
+    } finally {
+      await pair.end()
+    }
+  })
+
+  it('is not opened for a peer that proves another identity than its connection', async () => {
+    const pair = await socketPair()
+    try {
+      const common = { protocol: '/test/1', limits: DEFAULT_LIMITS, timeoutMs: 5000 }
+      const preface = { purpose: 'round', ringId: 'ab', epoch: 3 } as const
+      const [one, two, three] = [identityOf(1), identityOf(2), identityOf(3)]
+      const initiating = initiateLink(
+        { ...common, carrier: pair.dialled, identity: three, peer: two.peerId },
+        preface,
+      )
+      const answer = { ...common, carrier: pair.accepted, identity: two, peer: one.peerId }
+      const [first, second] = await Promise.allSettled([
+        initiating,
+        answerLink(answer, async () => undefined),
+      ])
+      assert.equal(first.status, 'rejected')
+      assert.ok(second.status === 'rejected' && second.reason instanceof RingError)
+      assert.equal(second.reason.code, 'BAD_HANDSHAKE')
+    } finally {
+      await pair.end()
+    }
+  })
+})

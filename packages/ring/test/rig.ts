@@ -107,3 +107,19 @@ export async function startRing(count: number, options: Partial<RingOptions> = {
 export async function stopAll(nodes: readonly RigNode[]): Promise<void> {
   await Promise.all(nodes.map((node) => node.ring.stop()))
 }
+
+/** A signal for every wait of a test: what it aborts with says where each node stood. */
+export function deadline(nodes: readonly RigNode[], ms = 60_000): AbortSignal {
+  const late = new AbortController()
+  const timer = setTimeout(() => {
+    const where = nodes.map(({ ring, state }) => {
+      const { phase, activeRound, members, counters } = ring.status
+      const alive = members.filter((member) => member.alive).length
+      const rejected = JSON.stringify(counters.rejected)
+      return `${ring.peerId.slice(-6)}: ${phase}, epoch ${ring.view?.epoch ?? 0}, state ${state.round}, active ${activeRound}, ${alive} alive peers, rejected ${rejected}`
+    })
+    late.abort(new Error(`not within ${ms} ms:\n${where.join('\n')}`))
+  }, ms)
+  timer.unref()
+  return late.signal
+}

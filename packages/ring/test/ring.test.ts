@@ -1,7 +1,7 @@
 /** The ring over real libp2p connections in one process. */
 import { describe, it } from 'node:test'
 import assert from 'node:assert/strict'
-import { startRing, stopAll, type RigNode } from './rig.ts'
+import { deadline, startRing, stopAll, type RigNode } from './rig.ts'
 
 /** Node i holds v[k] = (i + 1) * (k % 7): small integers, so every sum is exact in float32 whatever the order. */
 function vectorOf(i: number, length: number): Float32Array {
@@ -14,13 +14,14 @@ async function round(
   length: number,
   weights: readonly number[],
 ): Promise<Float32Array[]> {
+  const signal = deadline(nodes)
   return Promise.all(
     nodes.map(async ({ ring, state }, i) => {
-      await ring.ready()
+      await ring.ready({ signal })
       const vector = vectorOf(i, length)
       const before = vector.slice()
       const r = state.round + 1
-      const result = await ring.allReduce(vector, { round: r, weight: weights[i] ?? 1 })
+      const result = await ring.allReduce(vector, { round: r, weight: weights[i] ?? 1, signal })
       assert.deepEqual(vector, before, 'the vector is untouched')
       state.apply(r, result.hash)
       return result.mean
@@ -56,15 +57,16 @@ describe('lossy wire types', () => {
     it(`${wire}: all nodes get the same bits, and error feedback makes the sum over rounds right`, async () => {
       const nodes = await startRing(3, { wire })
       const rounds = 8
+      const signal = deadline(nodes)
       const sums = nodes.map(() => new Float64Array(600))
       try {
         for (let r = 1; r <= rounds; r++) {
           await Promise.all(
             nodes.map(async ({ ring, state }, i) => {
-              await ring.ready()
+              await ring.ready({ signal })
               // Values no short type can hold: k/1000 + i/7.
               const vector = Float32Array.from({ length: 600 }, (_, k) => k / 1000 + i / 7)
-              const result = await ring.allReduce(vector, { round: r, weight: 1 })
+              const result = await ring.allReduce(vector, { round: r, weight: 1, signal })
               state.apply(r, result.hash)
               result.mean.forEach((x, k) => ((sums[i] as Float64Array)[k] = (sums[i]?.[k] ?? 0) + x))
             }),

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import { runScenario } from './sim/scenario.ts'
 
 const only = process.env.SIM_SEED
-const count = Number(process.env.SIM_SEEDS ?? 300)
+const count = Number(process.env.SIM_SEEDS ?? 60)
 
 describe('view protocol under simulation', () => {
   const seeds = only === undefined ? Array.from({ length: count }, (_, i) => i + 1) : [Number(only)]

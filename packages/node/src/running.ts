@@ -60,6 +60,7 @@ export async function openRing(
     quorum: options.quorum,
     peerTimeoutMs: options.peer_timeout_ms,
     wire: options.wire,
+    carrier: options.carrier,
     integrity: options.integrity,
     role,
     state,

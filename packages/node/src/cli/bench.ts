@@ -1,48 +1,107 @@
-/** `gym-node bench`: what this machine does with a model, as one line of JSON for scripts and issue reports. */
+/** `gym-node bench`: what this machine does with a model or a ring, as one line of JSON for scripts and reports. */
 import { availableParallelism } from 'node:os'
 import { benchStep } from '@gym-node/gspo'
-import { Command } from 'commander'
+import { benchAllReduce } from '@gym-node/ring'
+import { Command, Option } from 'commander'
 import { NodeError } from '../errors.ts'
 
-interface BenchFlags {
+interface StepFlags {
   readonly model: string
   readonly group: string
-  readonly prompt: string
+  readonly promptLength: string
   readonly completion: string
   readonly steps: string
-  readonly rank: string
+  readonly loraRank: string
   readonly threads?: string
   readonly use4bit?: boolean
 }
 
-/** The command with its subcommand. */
+interface AllReduceFlags {
+  readonly nodes: string
+  readonly megabytes: string
+  readonly wire: 'f32' | 'bf16' | 'int8'
+  readonly carrier: 'direct' | 'stream'
+  readonly integrity: 'sealed' | 'signed'
+  readonly runs: string
+}
+
+/** The command with its subcommands. */
 export function benchCommand(): Command {
-  const bench = new Command('bench').description('measure this machine')
-  bench
-    .command('step')
-    .description('time a training step: generation, forward and backward, optimiser; prints JSON')
+  return new Command('bench')
+    .description('measure this machine; each prints one line of JSON')
+    .addCommand(stepCommand())
+    .addCommand(allReduceCommand())
+}
+
+function stepCommand(): Command {
+  return jsonCommand('step')
+    .description('time a training step: generation, forward and backward, optimiser')
     .requiredOption('--model <folder>', 'Hugging Face model folder')
     .option('--group <n>', 'completions of the one prompt', '8')
-    .option('--prompt <n>', 'tokens of the prompt', '128')
-    .option('--completion <n>', 'tokens of a completion', '128')
-    .option('--steps <n>', 'steps that count', '3')
-    .option('--rank <n>', 'rank of the adapter', '16')
+    .option('--prompt-length <n>', 'tokens of the prompt', '64')
+    .option('--completion <n>', 'tokens of a completion', '64')
+    .option('--steps <n>', 'steps that count', '5')
+    .option('--lora-rank <n>', 'rank of the adapter', '16')
     .option('--threads <n>', 'threads of the engine (all cores)')
     .option('--use-4bit', 'keep the frozen weights in 4 bits')
-    .action(async (flags: BenchFlags) => {
-      const report = await benchStep({
-        model: flags.model,
-        group: whole('--group', flags.group),
-        promptLength: whole('--prompt', flags.prompt),
-        completion: whole('--completion', flags.completion),
-        steps: whole('--steps', flags.steps),
-        loraRank: whole('--rank', flags.rank),
-        threads: flags.threads === undefined ? availableParallelism() : whole('--threads', flags.threads),
-        use4bit: flags.use4bit === true,
-      })
-      process.stdout.write(`${JSON.stringify(report)}\n`)
+    .action(async (flags: StepFlags) => {
+      print(
+        await benchStep({
+          model: flags.model,
+          group: whole('--group', flags.group),
+          promptLength: whole('--prompt-length', flags.promptLength),
+          completion: whole('--completion', flags.completion),
+          steps: whole('--steps', flags.steps),
+          loraRank: whole('--lora-rank', flags.loraRank),
+          threads: flags.threads === undefined ? availableParallelism() : whole('--threads', flags.threads),
+          use4bit: flags.use4bit === true,
+        }),
+      )
     })
-  return bench
+}
+
+function allReduceCommand(): Command {
+  return jsonCommand('all-reduce')
+    .description('time the ring alone: N processes on this machine reduce a vector over sealed links')
+    .option('--nodes <n>', 'processes', '2')
+    .option('--megabytes <n>', 'size of the float32 vector, MiB', '64')
+    .addOption(
+      new Option('--wire <type>', 'number format on the network')
+        .choices(['f32', 'bf16', 'int8'])
+        .default('f32'),
+    )
+    .addOption(
+      new Option('--carrier <kind>', 'what bulk data travels on')
+        .choices(['direct', 'stream'])
+        .default('direct'),
+    )
+    .addOption(
+      new Option('--integrity <level>', 'what is authenticated')
+        .choices(['sealed', 'signed'])
+        .default('sealed'),
+    )
+    .option('--runs <n>', 'rounds that count', '5')
+    .action(async (flags: AllReduceFlags) => {
+      print(
+        await benchAllReduce({
+          nodes: whole('--nodes', flags.nodes),
+          megabytes: whole('--megabytes', flags.megabytes),
+          wire: flags.wire,
+          carrier: flags.carrier,
+          integrity: flags.integrity,
+          runs: whole('--runs', flags.runs),
+        }),
+      )
+    })
+}
+
+/** JSON is all a benchmark prints; the flag is there because every other command has it. */
+function jsonCommand(name: string): Command {
+  return new Command(name).option('--json', 'one line of JSON (always so)')
+}
+
+function print(report: object): void {
+  process.stdout.write(`${JSON.stringify(report)}\n`)
 }
 
 function whole(flag: string, text: string): number {

@@ -10,6 +10,7 @@ import { initCommand } from './init.ts'
 import { errorLine, presentError } from './present.ts'
 import { ringCommand } from './ring.ts'
 import { serviceCommand } from './service.ts'
+import { sftCommand } from './sft.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
 import { watchCommands } from './watch.ts'
@@ -54,6 +55,7 @@ export function buildProgram(outcome: Outcome): Command {
     deltaCommand(outcome),
     doctorCommand(outcome),
     serviceCommand(),
+    sftCommand(),
     benchCommand(),
     completionCommand(() => program),
   ]

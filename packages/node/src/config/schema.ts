@@ -72,7 +72,18 @@ const ringSchema = z.strictObject({
     .max(600_000)
     .default(DEFAULT_PEER_TIMEOUT_MS)
     .describe('Silence after which a peer counts as lost, in milliseconds.'),
-  wire: z.enum(['f32']).default('f32').describe('Number format of the all-reduce on the network.'),
+  wire: z
+    .enum(['f32', 'bf16', 'int8'])
+    .default('f32')
+    .describe(
+      'Number format of the all-reduce on the network, the same on every node of a job. bf16 halves the bytes, int8 sends a quarter; both carry what they lose into the next round.',
+    ),
+  carrier: z
+    .enum(['direct', 'stream'])
+    .default('direct')
+    .describe(
+      'What bulk data travels on: a TCP socket of its own with the libp2p stream in reserve, or that stream alone.',
+    ),
   integrity: z
     .enum(['sealed', 'signed'])
     .default('sealed')

@@ -1,0 +1,67 @@
+/** `gym-node sft`: supervised training from random weights, to where reinforcement learning has something to do. */
+import { resolveSftConfig, runSft, type SftProgress } from '@gym-node/gspo'
+import { Command } from 'commander'
+import { NodeError } from '../errors.ts'
+
+interface SftFlags {
+  readonly model: string
+  readonly dataset: readonly string[]
+  readonly evalDataset?: string
+  readonly out: string
+  readonly maxSteps?: string
+  readonly batchSize?: string
+  readonly learningRate?: string
+  readonly stopAtAccuracy?: string
+  readonly seed?: string
+  readonly threads?: string
+  readonly json?: boolean
+}
+
+/** The command. */
+export function sftCommand(): Command {
+  return new Command('sft')
+    .description('train a whole small model on prompts and answers, from random weights')
+    .requiredOption('--model <folder>', 'folder with config.json and tokenizer; weights in it are not used')
+    .requiredOption('--dataset <file...>', 'JSON lines with prompt and answer')
+    .requiredOption('--out <folder>', 'model folder to write')
+    .option('--eval-dataset <file>', 'JSON lines whose accuracy is watched')
+    .option('--max-steps <n>', 'most updates')
+    .option('--batch-size <n>', 'rows of one update')
+    .option('--learning-rate <x>', 'peak learning rate')
+    .option('--stop-at-accuracy <x>', 'end when sampling is right this often on --eval-dataset, 0 to 1')
+    .option('--seed <n>', 'draws first weights and data order')
+    .option('--threads <n>', 'threads of the engine')
+    .option('--json', 'print JSON lines')
+    .action(async (flags: SftFlags) => {
+      const config = resolveSftConfig({
+        model: flags.model,
+        dataset: [...flags.dataset],
+        output_dir: flags.out,
+        ...(flags.evalDataset === undefined ? {} : { eval_dataset: flags.evalDataset }),
+        ...number('max_steps', '--max-steps', flags.maxSteps),
+        ...number('batch_size', '--batch-size', flags.batchSize),
+        ...number('learning_rate', '--learning-rate', flags.learningRate),
+        ...number('stop_at_accuracy', '--stop-at-accuracy', flags.stopAtAccuracy),
+        ...number('seed', '--seed', flags.seed),
+        ...number('threads', '--threads', flags.threads),
+      })
+      const last = await runSft(config, {
+        onProgress: (progress) =>
+          process.stdout.write(`${flags.json === true ? JSON.stringify(progress) : line(progress)}\n`),
+      })
+      if (flags.json !== true) process.stdout.write(`model   ${config.output_dir}, ${last.step} updates\n`)
+    })
+}
+
+function line({ step, loss, accuracy, seconds }: SftProgress): string {
+  const right = accuracy === null ? '' : `  sampled ${(100 * accuracy).toFixed(1)} % right`
+  return `update ${step}  loss ${loss.toFixed(4)}${right}  ${seconds.toFixed(0)} s`
+}
+
+function number(key: string, flag: string, text: string | undefined): Record<string, number> {
+  if (text === undefined) return {}
+  const value = Number(text)
+  if (text.trim() === '' || !Number.isFinite(value))
+    throw new NodeError('USAGE', `${flag} is "${text}", expected a number`)
+  return { [key]: value }
+}

@@ -21,6 +21,6 @@ export type {
   ViewStore,
   WireType,
 } from './types.ts'
-export { createRing } from './ring.ts'
+export { createRing } from './create-ring.ts'
 export { DEFAULT_LIMITS, type RingLimits } from './defaults.ts'
 export { benchAllReduce, type BenchOptions, type BenchReport } from './bench/all-reduce.ts'

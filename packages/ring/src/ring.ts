@@ -5,8 +5,8 @@ import * as defaults from './defaults.ts'
 import { RingError } from './errors.ts'
 import { LinkService } from './link/link-service.ts'
 import { ViewLinks } from './link/view-links.ts'
-import { buildNode, startNode } from './net/libp2p-node.ts'
 import { PeerMesh } from './net/peer-mesh.ts'
+import { startNode } from './net/start-node.ts'
 import { RequestService } from './net/request-service.ts'
 import { RoundRunner } from './round/runner.ts'
 import { RingEmitter } from './ring-emitter.ts'
@@ -30,15 +30,9 @@ import type { Mark, Turn, ViewValue } from './view/messages.ts'
 import { describePeers, isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
 import { isParticipant, type Effect } from './view/state.ts'
 import { decodeDurable } from './view/store-codec.ts'
-import { checkOptions } from './options.ts'
 
-/** Builds a ring node; nothing is opened before `start`. Throws RingError BAD_ARGUMENT. */
-export async function createRing(options: RingOptions): Promise<Ring> {
-  checkOptions(options)
-  return new RingNode(options, await buildNode({ ...options, dialTimeoutMs: defaults.DIAL_TIMEOUT_MS }))
-}
-
-class RingNode implements Ring {
+/** One node of the ring over a libp2p node that is built and not started; made by `createRing`. */
+export class RingNode implements Ring {
   readonly peerId: string
   readonly #o: RingOptions
   readonly #limits: defaults.RingLimits

@@ -6,7 +6,8 @@ import { multiaddr } from '@multiformats/multiaddr'
 import assert from 'node:assert/strict'
 import { createRing, RingError, type RingErrorCode } from '../src/index.ts'
 import { CONTROL_PROTOCOL } from '../src/defaults.ts'
-import { buildNode, startNode as startLibp2p } from '../src/net/libp2p-node.ts'
+import { buildNode } from '../src/net/libp2p-node.ts'
+import { startNode as startLibp2p } from '../src/net/start-node.ts'
 import { deadline, identityOf, loggerFor, MemoryStore, startNode, stopAll, ToyState } from './rig.ts'
 
 const hasCode =

@@ -1,6 +1,9 @@
-/** Sessions of ONNX Runtime: a lowered graph, frozen weights mapped from their files, typed arrays in and out. */
+/**
+ * Sessions of ONNX Runtime: a lowered graph, frozen weights mapped from their files, typed arrays in and out. The
+ * runtime's library is loaded with the first session, so that a process without an engine never pays for it.
+ */
 import path from 'node:path'
-import * as ort from 'onnxruntime-node'
+import type * as ort from 'onnxruntime-node'
 import { GspoError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import { lowerToOnnx } from '../onnx/lower.ts'
@@ -19,7 +22,8 @@ export async function compileOnnx(
 ): Promise<Session> {
   const folder = weightFolder(graph)
   const model = lowerToOnnx(graph, folder, { weights, provider })
-  const session = await ort.InferenceSession.create(model, {
+  const { InferenceSession, Tensor } = await import('onnxruntime-node')
+  const session = await InferenceSession.create(model, {
     // What WebGPU cannot run falls back to the CPU by itself.
     executionProviders: [provider],
     intraOpNumThreads: threads,
@@ -39,14 +43,17 @@ export async function compileOnnx(
   }).catch((cause: unknown) => {
     throw new GspoError('ENGINE_FAILED', `onnxruntime refused the graph: ${messageOf(cause)}`, { cause })
   })
-  return new OnnxSession(session)
+  return new OnnxSession(session, Tensor)
 }
 
 class OnnxSession implements Session {
   private session: ort.InferenceSession | undefined
+  readonly #toTensor: (feed: Feed) => ort.Tensor
 
-  constructor(session: ort.InferenceSession) {
+  constructor(session: ort.InferenceSession, Tensor: typeof ort.Tensor) {
     this.session = session
+    this.#toTensor = ({ dims, values }) =>
+      values instanceof Float32Array ? new Tensor('float32', values, dims) : new Tensor('int32', values, dims)
   }
 
   async run(
@@ -58,13 +65,13 @@ class OnnxSession implements Session {
     const fetches: Record<string, ort.Tensor | null> = {}
     for (const name of names) {
       const target = into[name]
-      fetches[name] = target === undefined ? null : toTensor(target)
+      fetches[name] = target === undefined ? null : this.#toTensor(target)
     }
     const inputs: Record<string, ort.Tensor> = {}
     for (const name of this.session.inputNames) {
       const feed = feeds[name]
       if (feed === undefined) throw new GspoError('ENGINE_FAILED', `input ${name} was not fed`)
-      inputs[name] = toTensor(feed)
+      inputs[name] = this.#toTensor(feed)
     }
     const results = await this.session.run(inputs, fetches).catch((cause: unknown) => {
       throw new GspoError('ENGINE_FAILED', `onnxruntime failed: ${messageOf(cause)}`, { cause })
@@ -77,12 +84,6 @@ class OnnxSession implements Session {
     this.session = undefined
     await session?.release()
   }
-}
-
-function toTensor({ dims, values }: Feed): ort.Tensor {
-  return values instanceof Float32Array
-    ? new ort.Tensor('float32', values, dims)
-    : new ort.Tensor('int32', values, dims)
 }
 
 function fromTensor(name: string, tensor: ort.OnnxValue | undefined): Feed {

@@ -1,6 +1,6 @@
 /** One node of the all-reduce benchmark, in a process of its own; told what to do by all-reduce.ts. */
 import { createIdentity, generateIdentitySeeds, sha3_256 } from '@gym-node/wire'
-import { createRing } from '../ring.ts'
+import { createRing } from '../create-ring.ts'
 import type { BenchWorkerConfig, BenchWorkerReport } from './all-reduce.ts'
 
 const config = JSON.parse(process.argv[2] ?? '') as BenchWorkerConfig

@@ -1,4 +1,7 @@
-/** Builds the libp2p node of a ring: TCP, Noise, yamux, identify, ping and, when asked, mDNS. */
+/**
+ * Builds the libp2p node of a ring: TCP, Noise, yamux, identify, ping and, when asked, mDNS. libp2p takes most of a
+ * second to load, so this file is imported when a ring is created and not before.
+ */
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
 import { identify, identifyPush } from '@libp2p/identify'
 import { mdns } from '@libp2p/mdns'
@@ -9,7 +12,6 @@ import { yamux } from '@libp2p/yamux'
 import type { Libp2p } from '@libp2p/interface'
 import { createLibp2p } from 'libp2p'
 import type { Identity } from '@gym-node/wire'
-import { RingError } from '../errors.ts'
 
 /** Inbound connections a second from one host: a whole ring may run on one machine or behind one NAT. */
 const INBOUND_PER_SECOND = 200
@@ -45,25 +47,4 @@ export async function buildNode(options: NodeOptions): Promise<Libp2p> {
     // The ring has heartbeats of its own; this monitor would cut a peer that is merely busy for a few seconds.
     connectionMonitor: { enabled: false },
   })
-}
-
-/** Starts it. Throws RingError PORT_IN_USE or BAD_ADDRESS that says what to do. */
-export async function startNode(node: Libp2p, listen: readonly string[]): Promise<void> {
-  try {
-    await node.start()
-  } catch (cause) {
-    await node.stop()
-    const text = cause instanceof Error ? cause.message : String(cause)
-    const where = listen.join(', ')
-    if (text.includes('EADDRINUSE')) {
-      throw new RingError(
-        'PORT_IN_USE',
-        `cannot listen on ${where}: the port is in use; stop the other program, or choose another port (0 for any)`,
-        { cause },
-      )
-    }
-    throw new RingError('BAD_ADDRESS', `cannot listen on ${where}: ${text}; give addresses of this machine`, {
-      cause,
-    })
-  }
 }

@@ -6,7 +6,7 @@ const LONGEST = { samples: 24, deltas: 50, log: 100 }
 /** Characters past which a sample gets a button that opens it. */
 const LONG_TEXT = 220
 
-const ROUTINE = new Set(['waiting_for_peers', 'syncing', 'training', 'reducing'])
+const ROUTINE = new Set(['waiting_for_peers', 'syncing', 'training', 'reducing', 'validating'])
 
 /** Newest first, bounded, filled from history and extended live. */
 export class Lists {
@@ -114,6 +114,7 @@ function describe(event) {
       const tone = {
         training: 'good',
         reducing: 'busy',
+        validating: 'good',
         syncing: 'busy',
         failed: 'bad',
         paused: 'warn',

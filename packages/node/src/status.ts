@@ -6,7 +6,15 @@ import type { StepStats } from '@gym-node/gspo'
 
 /** What the daemon is doing now. */
 export type DaemonState =
-  'starting' | 'waiting_for_peers' | 'syncing' | 'training' | 'reducing' | 'paused' | 'stopping' | 'failed'
+  | 'starting'
+  | 'waiting_for_peers'
+  | 'syncing'
+  | 'training'
+  | 'reducing'
+  | 'validating'
+  | 'paused'
+  | 'stopping'
+  | 'failed'
 
 /** A member of the view as this daemon sees it. */
 export interface MemberStatus {

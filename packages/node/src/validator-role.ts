@@ -9,7 +9,8 @@ import { trainerSettings } from './config/trainer-settings.ts'
 import { messageOf, NodeError } from './errors.ts'
 import { openRing, type Running } from './running.ts'
 import { writeFileDurably } from './state/atomic.ts'
-import { Validator } from './validate/validator.ts'
+import type { DaemonState } from './status.ts'
+import { Validator, type ValidatorActivity } from './validate/validator.ts'
 import { VERSION } from './version.ts'
 
 /** Nobody's state: an observer never takes part in a round and never serves one. */
@@ -29,7 +30,7 @@ export async function runValidator(running: Running): Promise<void> {
   const ring = await openRing(running, NO_STATE, 'observer')
   closing.defer(() => ring.stop())
   running.board.useRing(ring)
-  running.enter('waiting_for_peers', 'validator: looks for rounds to audit')
+  running.enter('waiting_for_peers', 'looks for peers of the job')
   const validator = new Validator({
     exchange: ring,
     identity: running.identity,
@@ -38,16 +39,36 @@ export async function runValidator(running: Running): Promise<void> {
     outer: config.train.outer.kind,
     hasWorkerSeeds: config.train.seed === null,
     config: config.validator,
+    traceKeepRounds: config.train.trace_keep_rounds,
     attestation,
     software: `gym-node ${VERSION}`,
     onVerdict: async (verdict, signed) => {
       await writeFileDurably(join(verdicts, `round-${verdict.round}-${verdict.worker_id}.json`), signed)
       logVerdict(log, verdict)
     },
+    onActivity: (activity) => {
+      const [state, reason] = stateOf(activity)
+      const { state: current, state_reason: shown } = running.board.document()
+      if (state !== current || reason !== shown) running.enter(state, reason)
+      if (activity.kind === 'auditing') running.board.setRound(activity.round)
+    },
     onTrouble: (what, error) => log.warn({ code: 'AUDIT_FAILED' }, `${what}: ${messageOf(error)}`),
   })
   await validator.run(stop)
   running.enter('stopping', 'asked to stop')
+}
+
+/** What the status says of an activity. Pure. */
+function stateOf(activity: ValidatorActivity): [DaemonState, string] {
+  if (activity.kind === 'auditing')
+    return ['validating', `audits round ${activity.round} of ${activity.workerId}`]
+  if (activity.peers === 0) return ['waiting_for_peers', 'looks for peers of the job']
+  return [
+    'validating',
+    activity.lastRound === null
+      ? 'waits for a committed round'
+      : `looked at rounds up to ${activity.lastRound}, waits for the next`,
+  ]
 }
 
 async function attestationPolicy(config: NodeConfig): Promise<Omit<AttestationPolicy, 'now'>> {

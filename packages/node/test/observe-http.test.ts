@@ -175,6 +175,7 @@ describe('the HTTP server of the observatory', () => {
       ['syncing', 200, 503],
       ['training', 200, 200],
       ['reducing', 200, 200],
+      ['validating', 200, 200],
       ['paused', 200, 200],
       ['stopping', 200, 503],
       ['failed', 503, 503],

@@ -158,6 +158,7 @@ async function auditedRound(
     train: jobConfig(),
     hasWorkerSeeds: true,
     outer: 'average',
+    traceKeepRounds: 16,
     config: validatorConfigSchema.parse({ sample_rate: 1 }),
     attestation: { required: false, trustedKeyNames: [], roots: [], pcrs: [] },
     software: 'test',

@@ -129,6 +129,7 @@ function validatorOf(
     train: jobConfig(),
     hasWorkerSeeds: true,
     outer: 'average',
+    traceKeepRounds: 16,
     config,
     attestation: { required: false, trustedKeyNames: [], roots: [], pcrs: [] },
     software: 'test',
@@ -236,6 +237,22 @@ describe('a validator', () => {
       ['accepted', 'accepted', 'unavailable'],
     )
     assert.match(verdicts[2]?.checks[0]?.detail ?? '', /trace: the trace of round 1 is not kept here/)
+  })
+
+  it('passes over a round whose traces honest workers may have dropped, instead of blaming them', async (t) => {
+    const { network, heard } = await startWorkers(t)
+    const troubles: string[] = []
+    const validator = validatorOf(network.join(validatorIdentity.peerId), validatorIdentity, {
+      traceKeepRounds: 0,
+      onTrouble: (what, error) => troubles.push(`${what}: ${String(error)}`),
+    })
+    assert.deepEqual(await validator.auditNewRounds(never), [])
+    assert.deepEqual(heard, [])
+    assert.equal(troubles.length, 1)
+    assert.match(
+      troubles[0] ?? '',
+      /audit of round 1: .*the ring is in round 1 and keeps traces for 0: passed over/,
+    )
   })
 
   it('looks only at what the draw picks', async (t) => {

@@ -1,5 +1,5 @@
 /** The subcommands of `gym-node delta` that write files: export, apply, import, convert, merge; and diff. */
-import { basename } from 'node:path'
+import { basename, resolve } from 'node:path'
 import { modelSha256 } from '@gym-node/gspo'
 import {
   DELTA_COMPRESSIONS,
@@ -77,7 +77,7 @@ export function addDeltaTools(delta: Command, outcome: Outcome): void {
     .option('--job <name>', 'job to name in the file', 'default')
     .addOption(out('delta file to write'))
     .action(async (folder: string, flags: StoreFlags & { model: string; job: string }) => {
-      const baseModel = { id: basename(flags.model), sha256: await modelSha256(flags.model) }
+      const baseModel = { id: basename(resolve(flags.model)), sha256: await modelSha256(flags.model) }
       const { job, dtype, compression } = flags
       const bytes = await importAdapter({
         dir: folder,

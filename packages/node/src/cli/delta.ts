@@ -66,7 +66,8 @@ export function deltaCommand(outcome: Outcome): Command {
       'compare the deltas of one round, and try them on a held-out set; exit code 3 when one is rejected',
     )
     .argument('<file...>', 'delta files of one round')
-    .option('--held-out <file>', 'held-out JSONL; needs --model and --base')
+    .option('-c, --config <file>', "the job's configuration: its thresholds, model and length of completions")
+    .option('--held-out <file>', 'held-out JSONL; needs --base, and --config or --model')
     .option('--base <path>', 'adapter that the deltas start from: a PEFT folder or a state file')
     .option('--model <folder>', 'Hugging Face model folder')
     .option('--json', 'print JSON, one object a line')

@@ -29,6 +29,7 @@ export async function replayCommand(
   flags: ReplayFlags,
   signal: AbortSignal,
 ): Promise<{ ok: boolean; text: string }> {
+  checkFlags(flags)
   const [delta, trace, base] = await Promise.all([
     readNamed(file),
     readNamed(flags.trace),
@@ -54,6 +55,14 @@ export async function replayCommand(
     ok: verdict.ok,
     text: flags.json === true ? asJson(file, verdict, isOwnClaim) : asText(file, verdict, isOwnClaim),
   }
+}
+
+/** Throws NodeError USAGE for a round or hash that nothing could equal: a rejection would blame the worker for it. */
+function checkFlags({ round, baseSha3 }: ReplayFlags): void {
+  if (round !== undefined && !/^\d{1,15}$/.test(round))
+    throw new NodeError('USAGE', `--round is "${round}", expected a whole number`)
+  if (baseSha3 !== undefined && !/^[0-9a-f]{64}$/.test(baseSha3))
+    throw new NodeError('USAGE', `--base-sha3 is "${baseSha3}", expected 64 lower-case hexadecimal digits`)
 }
 
 /** The job's settings: those of a configuration file, or, for want of one, those that the trace itself claims. */

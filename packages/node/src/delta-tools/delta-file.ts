@@ -2,6 +2,7 @@
 
 import { createReadStream } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
 import { decodeDeltaBuffer, encodeDelta, verifyDelta } from '@gym-node/wire'
 import type { DeltaCompression, DeltaDtype, DeltaMetadata, Identity } from '@gym-node/wire'
 import { NodeError } from '../errors.ts'
@@ -20,13 +21,14 @@ export interface DeltaFile {
 }
 
 /**
- * Reads a delta file. Throws NodeError FILE_NOT_FOUND, or VERIFY_FAILED when it is signed and a signature, the binding
+ * Reads a delta file. Throws NodeError FILE_NOT_FOUND or FILE_UNREADABLE, or VERIFY_FAILED when it is signed and a signature, the binding
  * or the worker's name does not hold; WireError on bytes that are no DELTA file.
  */
 export async function readDeltaFile(path: string): Promise<DeltaFile> {
   const found = await stat(path).catch((cause: unknown) => {
     throw new NodeError('FILE_NOT_FOUND', `there is no delta file ${path}`, { cause })
   })
+  if (!found.isFile()) throw new NodeError('FILE_UNREADABLE', `${path} is not a file`)
   if (found.size > MAX_TOOL_DELTA_BYTES) {
     throw new NodeError(
       'BAD_ADAPTER',
@@ -68,9 +70,13 @@ export interface DeltaToFile {
   readonly identity?: Identity
 }
 
-/** Writes a delta file durably; returns its bytes. Refuses to overwrite: NodeError OUTPUT_EXISTS. */
+/** Writes a delta file durably; returns its bytes. Throws NodeError OUTPUT_EXISTS, or FILE_NOT_FOUND without its folder. */
 export async function writeDeltaFile(path: string, delta: DeltaToFile): Promise<number> {
   await refuseExisting(path)
+  const folder = dirname(resolve(path))
+  await stat(folder).catch((cause: unknown) => {
+    throw new NodeError('FILE_NOT_FOUND', `there is no folder ${folder} to write in`, { cause })
+  })
   const { metadata, matrices, dtype, compression, identity } = delta
   const tensors = matrices.map((matrix) => ({ ...matrix, dtype }))
   const input = { metadata, tensors, compression }

@@ -150,6 +150,16 @@ async function copySideFiles(model: string, out: string): Promise<void> {
   }
 }
 
+/** The safetensors files of a model folder. Throws NodeError FILE_NOT_FOUND when there is none. */
+async function shardsOf(model: string): Promise<string[]> {
+  const names = await readdir(model).catch((cause: unknown) => {
+    throw new NodeError('FILE_NOT_FOUND', `there is no model folder ${model}`, { cause })
+  })
+  const shards = names.filter((name) => name.endsWith('.safetensors')).sort()
+  if (shards.length === 0) throw new NodeError('FILE_NOT_FOUND', `${model} holds no safetensors weights`)
+  return shards
+}
+
 /** What `mergeAdapter` is asked. */
 export interface MergeOptions {
   /** Hugging Face folder with safetensors weights. */
@@ -160,14 +170,14 @@ export interface MergeOptions {
   readonly out: string
 }
 
-/** Merges. Throws NodeError OUTPUT_EXISTS or BAD_ADAPTER (a layer that the model lacks, another shape or type). */
+/** Merges. Throws NodeError OUTPUT_EXISTS, FILE_NOT_FOUND or BAD_ADAPTER (a layer that the model lacks, another shape or type). */
 export async function mergeAdapter({ model, adapter, out }: MergeOptions): Promise<Merged> {
   await refuseExisting(out)
   const peft = await readPeftFolder(adapter)
   const { rank, alpha, use_rslora: useRslora } = peft.lora
   const scale = loraScale({ rank, alpha, useRslora, targets: [] })
   const pairs = pairsOf(peft)
-  const shards = (await readdir(model)).filter((name) => name.endsWith('.safetensors')).sort()
+  const shards = await shardsOf(model)
   const headers = new Map<string, SafetensorsHeader>()
   const missing = new Set(pairs.keys())
   for (const shard of shards) {

@@ -47,6 +47,7 @@ const ROUTINE_STATES: ReadonlySet<DaemonState> = new Set([
   'syncing',
   'training',
   'reducing',
+  'validating',
 ])
 
 /** SQLite's result codes that mean the file itself is bad: SQLITE_CORRUPT and SQLITE_NOTADB. */

@@ -11,6 +11,7 @@ const STATES: readonly DaemonState[] = [
   'syncing',
   'training',
   'reducing',
+  'validating',
   'paused',
   'stopping',
   'failed',

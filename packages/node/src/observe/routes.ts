@@ -14,7 +14,7 @@ export type Parsed<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly message: string }
 
 /** States in which the daemon takes part in training; the others answer 503 on `/readyz`. */
-const READY: ReadonlySet<DaemonState> = new Set(['training', 'reducing', 'paused'])
+const READY: ReadonlySet<DaemonState> = new Set(['training', 'reducing', 'validating', 'paused'])
 
 /** `/healthz`: alive unless the daemon itself says that it failed. */
 export function health(status: DaemonStatus): { code: 200 | 503; text: string } {

@@ -84,6 +84,7 @@ export const statusSchema = z
       'syncing',
       'training',
       'reducing',
+      'validating',
       'paused',
       'stopping',
       'failed',

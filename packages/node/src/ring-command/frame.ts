@@ -112,6 +112,7 @@ function nodeLine(
 function markOf(node: NodeModel): [string, Style] {
   switch (node.state) {
     case 'training':
+    case 'validating':
       return ['●', 'green']
     case 'reducing':
       return ['◆', 'cyan']

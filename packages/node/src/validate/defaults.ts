@@ -38,3 +38,6 @@ export const EXTRA_RECORDS_KEPT = 2
  * 1e-6; adding a small mean to a large adapter rounds at 6e-8 of the adapter, which late in training is some 1e-4 of it.
  */
 export const MAX_ROUND_SUM_ERROR = 0.005
+
+/** Rounds that the ring may commit between a validator's look at it and the last byte fetched. */
+export const AUDIT_GRACE_ROUNDS = 2

@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { resolveConfig, type GSPOConfig, type Trainer } from '@gym-node/gspo'
 import { sha3_256, type AttestationPolicy, type Identity } from '@gym-node/wire'
-import { messageOf } from '../errors.ts'
+import { messageOf, NodeError } from '../errors.ts'
 import {
   AUDIT_PROTOCOL,
   decodeRecords,
@@ -18,7 +18,7 @@ import {
 } from './audit-protocol.ts'
 import { isAudited } from './audit-selection.ts'
 import { unchecked, type CheckResult } from './checks.ts'
-import { MAX_LIST_BYTES } from './defaults.ts'
+import { AUDIT_GRACE_ROUNDS, MAX_LIST_BYTES } from './defaults.ts'
 import { judgeFetched } from './fetched-quality.ts'
 import { checkFetchedSum } from './fetched-sum.ts'
 import { replayDelta } from './replay.ts'
@@ -41,16 +41,25 @@ export interface ValidatorParts {
   /** How the job's mean delta moves the adapter. */
   readonly outer: 'average' | 'nesterov'
   readonly config: ValidatorConfig
+  /** Rounds for which the job's workers keep traces; a round that is older is passed over, not held against them. */
+  readonly traceKeepRounds: number
   /** Checked against the time of each audit. */
   readonly attestation: Omit<AttestationPolicy, 'now'>
   /** Name and version of this software, for the verdict. */
   readonly software: string
   readonly onVerdict: (verdict: AuditVerdict, signed: Uint8Array) => Promise<void> | void
+  /** Told before each look and each audit, with what is done. */
+  readonly onActivity?: (activity: ValidatorActivity) => void
   readonly onTrouble: (what: string, error: unknown) => void
   readonly now?: () => Date
   /** Makes the trainer of a replay; for tests. */
   readonly openTrainer?: (config: GSPOConfig) => Promise<Trainer>
 }
+
+/** What a validator does at the moment. */
+export type ValidatorActivity =
+  | { readonly kind: 'looking'; readonly peers: number; readonly lastRound: number | null }
+  | { readonly kind: 'auditing'; readonly round: number; readonly workerId: string }
 
 /** The files of one delta, as fetched. */
 interface Fetched {
@@ -89,7 +98,9 @@ export class Validator {
 
   /** Looks once; returns the verdicts that it published. */
   async auditNewRounds(signal: AbortSignal): Promise<AuditVerdict[]> {
-    const { config } = this.#parts
+    const { config, exchange, onActivity } = this.#parts
+    const lastRound = this.#lastRound < 0 ? null : this.#lastRound
+    onActivity?.({ kind: 'looking', peers: exchange.peers().length, lastRound })
     const rounds = agreedRounds(await this.#testimonies(signal), config.min_witnesses)
     const verdicts: AuditVerdict[] = []
     for (const record of rounds) {
@@ -134,17 +145,38 @@ export class Validator {
         config.sample_rate,
       ),
     )
-    if (drawn.length === 0) return []
+    if (drawn.length === 0 || (await this.#isTooLate(record.round, signal))) return []
     const deltas = await this.#roundDeltas(record, signal)
     const sum = await this.#roundSum(record, deltas, signal)
     const verdicts: AuditVerdict[] = []
     for (const contribution of drawn) {
-      if (signal.aborted) break
+      if (signal.aborted || (await this.#isTooLate(record.round, signal))) break
+      this.#parts.onActivity?.({ kind: 'auditing', round: record.round, workerId: contribution.peer_id })
       const verdict = await this.#auditWorker(record, contribution, deltas, sum, signal)
       verdicts.push(verdict)
       await this.#publish(verdict, signal)
     }
     return verdicts
+  }
+
+  /**
+   * Whether honest workers may have dropped the round's traces by now. The ring says how far it is, not the worker, and
+   * before the files are asked for: a worker cannot excuse itself, nor by answering slowly.
+   */
+  async #isTooLate(round: number, signal: AbortSignal): Promise<boolean> {
+    const { config, traceKeepRounds, onTrouble } = this.#parts
+    const rounds = agreedRounds(await this.#testimonies(signal), config.min_witnesses)
+    const newest = rounds.at(-1)?.round ?? round
+    const grace = Math.max(0, Math.min(AUDIT_GRACE_ROUNDS, traceKeepRounds - 1))
+    if (round > newest - traceKeepRounds + grace) return false
+    onTrouble(
+      `audit of round ${round}`,
+      new NodeError(
+        'TRACE_NOT_FOUND',
+        `the ring is in round ${newest} and keeps traces for ${traceKeepRounds}: passed over; lower validator.sample_rate when this goes on`,
+      ),
+    )
+    return true
   }
 
   /** The deltas of all contributors that answer, for the comparison; each is needed for that alone. */

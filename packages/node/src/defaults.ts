@@ -54,11 +54,11 @@ export const FRAME_MS = 120
 /** Rounds whose traces are kept: enough for a validator to ask, small against the deltas. */
 export const DEFAULT_TRACE_KEEP_ROUNDS = 16
 
-/** Rounds of `gym-node ring` when none are asked for: about two minutes on two cores, with the evaluation. */
-export const DEMO_ROUNDS = 54
+/** Rounds of `gym-node ring` when none are asked for: under two minutes on two cores, with the evaluation. */
+export const DEMO_ROUNDS = 108
 
 /** Local steps in a round of the demo. */
-export const DEMO_AGGREGATE_INTERVAL = 4
+export const DEMO_AGGREGATE_INTERVAL = 2
 
 /** Completions that the whole demo ring samples in one step of each node; divided among the nodes. */
 export const DEMO_COMPLETIONS_PER_STEP = 120

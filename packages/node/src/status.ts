@@ -1,20 +1,24 @@
 /**
  * What a daemon says about itself: the status document (`/status.json`, `gym-node status`) and the
- * events that make its history. Types only; the daemon fills them, `observe/` stores and shows them.
+ * events that make its history. Types and the list of states; the daemon fills them, `observe/` stores and shows them.
  */
 import type { StepStats } from '@gym-node/gspo'
 
+/** Every state a daemon can be in; the metrics and the published schema list the same. */
+export const DAEMON_STATES = [
+  'starting',
+  'waiting_for_peers',
+  'syncing',
+  'training',
+  'reducing',
+  'validating',
+  'paused',
+  'stopping',
+  'failed',
+] as const
+
 /** What the daemon is doing now. */
-export type DaemonState =
-  | 'starting'
-  | 'waiting_for_peers'
-  | 'syncing'
-  | 'training'
-  | 'reducing'
-  | 'validating'
-  | 'paused'
-  | 'stopping'
-  | 'failed'
+export type DaemonState = (typeof DAEMON_STATES)[number]
 
 /** A member of the view as this daemon sees it. */
 export interface MemberStatus {

@@ -1,21 +1,11 @@
 /** The Prometheus registry of one daemon: gauges from the status document at each scrape, counters from events. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { StepStats } from '@gym-node/gspo'
-import type { DaemonEvent, DaemonState, DaemonStatus, MemberStatus, RoundStatus } from '../status.ts'
+import { DAEMON_STATES } from '../status.ts'
+import type { DaemonEvent, DaemonStatus, MemberStatus, RoundStatus } from '../status.ts'
 import { ERROR_CODE_LABELS } from './defaults.ts'
 import { METRICS, type MetricKey, type MetricSpec } from './metrics-catalogue.ts'
 
-const STATES: readonly DaemonState[] = [
-  'starting',
-  'waiting_for_peers',
-  'syncing',
-  'training',
-  'reducing',
-  'validating',
-  'paused',
-  'stopping',
-  'failed',
-]
 const MEMBER_STATES: readonly MemberStatus['state'][] = ['self', 'alive', 'suspect', 'lost']
 
 /** Part of the observatory in which something went wrong; the label of `gym_node_observe_faults_total`. */
@@ -118,7 +108,7 @@ export class Metrics {
   #refresh(status: DaemonStatus): void {
     this.#gauges.get(METRICS.info.name)?.reset()
     this.set('info', 1, { version: status.version, role: status.role, engine: status.engine ?? 'none' })
-    for (const state of STATES) this.set('state', state === status.state ? 1 : 0, { state })
+    for (const state of DAEMON_STATES) this.set('state', state === status.state ? 1 : 0, { state })
     this.set('startTime', Date.parse(status.started_at) / 1000)
     this.set('stepIndex', status.step)
     this.set('roundIndex', status.round)

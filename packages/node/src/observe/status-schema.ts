@@ -1,5 +1,6 @@
 /** The published shape of `/status.json`: a zod schema held equal to `DaemonStatus` by the compiler. */
 import { z } from 'zod'
+import { DAEMON_STATES } from '../status.ts'
 import type { DaemonStatus } from '../status.ts'
 
 const whole = z.int().min(0)
@@ -78,17 +79,7 @@ export const statusSchema = z
     role: z.string(),
     job: z.string(),
     started_at: rfc3339,
-    state: z.enum([
-      'starting',
-      'waiting_for_peers',
-      'syncing',
-      'training',
-      'reducing',
-      'validating',
-      'paused',
-      'stopping',
-      'failed',
-    ]),
+    state: z.enum(DAEMON_STATES),
     state_reason: z.string().describe('one sentence: why it is in this state, and what it waits for'),
     engine: z.string().nullable(),
     model: z

@@ -1,4 +1,7 @@
-/** A ring node: libp2p, the view machine, links, rounds and state sync put together. The decisions are made elsewhere. */
+/**
+ * A ring node: libp2p, the view machine, links, rounds and state sync put together. The decisions are made elsewhere;
+ * what is left is one idea, who tells whom, and would only be harder to follow in two files.
+ */
 import { randomUUID } from 'node:crypto'
 import type { Libp2p } from '@libp2p/interface'
 import * as defaults from './defaults.ts'

@@ -39,6 +39,12 @@ export interface DeltaMetadata {
   readonly lora?: DeltaLora
   /** SHA3-256 (hex) of the body this file was converted from, when it is a conversion. */
   readonly converted_from?: string
+  /**
+   * Error feedback, where the tensors are lossy and what they lose is sent later: SHA3-256 (hex) of the float32 bytes
+   * of what earlier deltas had left over, added to this one before it was rounded (null: nothing), and of what is left
+   * over now.
+   */
+  readonly residual?: { readonly before: string | null; readonly after: string }
   /** Anything else. */
   readonly extra?: { readonly [key: string]: JsonValue }
 }
@@ -77,13 +83,17 @@ const isLora: Check = (v) =>
   Array.isArray(v['target_modules']) &&
   v['target_modules'].every(isText)
 
-type OptionalMember = 'content' | 'lora' | 'converted_from' | 'extra'
+const isResidual: Check = (v) =>
+  isObject(v) && (v['before'] === null || isHash(v['before'] ?? null)) && isHash(v['after'] ?? null)
+
+type OptionalMember = 'content' | 'lora' | 'converted_from' | 'residual' | 'extra'
 
 /** What a member that may be absent must be when it is there. */
 const OPTIONAL_MEMBERS: Record<OptionalMember, readonly [Check, string]> = {
   content: [(v) => v === 'difference' || v === 'adapter', "'difference' or 'adapter'"],
   lora: [isLora, '{ rank, alpha, use_rslora, target_modules }'],
   converted_from: [isHash, '64 lower-case hex digits'],
+  residual: [isResidual, '{ before: hash or null, after: hash }'],
   extra: [isObject, 'an object'],
 }
 

@@ -16,6 +16,7 @@ describe('checkDeltaMetadata', () => {
       content: 'adapter',
       lora: { rank: 16, alpha: 32, use_rslora: false, target_modules: ['q_proj'] },
       converted_from: 'e5'.repeat(32),
+      residual: { before: null, after: 'f6'.repeat(32) },
       extra: {},
     })
   })
@@ -50,6 +51,7 @@ describe('checkDeltaMetadata', () => {
     content: ['delta'],
     lora: [{ rank: 16 }, { rank: -1, alpha: 1, use_rslora: false, target_modules: [] }],
     converted_from: ['x'],
+    residual: [{ before: null }, { after: 'f6'.repeat(32) }, { before: 'x', after: 'f6'.repeat(32) }, null],
     extra: [1, []],
   }
   for (const [member, values] of Object.entries(bad)) {

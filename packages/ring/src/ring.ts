@@ -1,13 +1,13 @@
 /**
- * A ring node: libp2p, the view machine, links, rounds and state sync put together. The decisions are made elsewhere;
- * what is left is one idea, who tells whom, and would only be harder to follow in two files.
+ * A ring node: libp2p, the view machine, links, rounds and state sync put together, and the calls of its owner. What
+ * the machine wants done is in effects.ts; the decisions are made in view/.
  */
 import { randomUUID } from 'node:crypto'
 import type { Libp2p } from '@libp2p/interface'
 import * as defaults from './defaults.ts'
+import { EffectRunner } from './effects.ts'
 import { RingError } from './errors.ts'
 import { LinkService } from './link/link-service.ts'
-import { ViewLinks } from './link/view-links.ts'
 import { PeerMesh } from './net/peer-mesh.ts'
 import { startNode } from './net/start-node.ts'
 import { RequestService } from './net/request-service.ts'
@@ -29,9 +29,9 @@ import type {
 } from './types.ts'
 import { ViewDriver } from './view/driver.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
-import type { Mark, Turn, ViewValue } from './view/messages.ts'
+import type { Mark } from './view/messages.ts'
 import { describePeers, isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
-import { isParticipant, type Effect } from './view/state.ts'
+import { isParticipant } from './view/state.ts'
 import { decodeDurable } from './view/store-codec.ts'
 
 /** One node of the ring over a libp2p node that is built and not started; made by `createRing`. */
@@ -48,10 +48,8 @@ export class RingNode implements Ring {
   readonly #linkService: LinkService
   readonly #requests: RequestService
   readonly #rejected: Record<string, number> = {}
-  readonly #counts = { committed: 0, abandoned: 0, views: 0 }
+  readonly #effects: EffectRunner
   #driver: ViewDriver | null = null
-  #links: ViewLinks | null = null
-  #view: View | null = null
   #timer: NodeJS.Timeout | null = null
   #stage: 'new' | 'started' | 'stopping' | 'stopped' = 'new'
   #stopped: Promise<void> | null = null
@@ -76,10 +74,19 @@ export class RingNode implements Ring {
       carrier: options.carrier ?? 'direct',
       listen: options.listen,
       isAllowed: (peer) => this.#isAllowed(peer),
-      view: () => this.#view,
-      links: () => this.#links,
+      view: () => this.#effects.view,
+      links: () => this.#effects.links,
       nextChange: (signal) => this.#changes.next(signal),
       onRejected: (error) => this.#count(error),
+    })
+    this.#effects = new EffectRunner({
+      peerId: this.peerId,
+      logger: options.logger,
+      emitter: this.#emitter,
+      runner: this.#runner,
+      dial: this.#linkService.dialRound.bind(this.#linkService),
+      send: (to, message) => this.#mesh.send(to, message),
+      count: (error) => this.#count(error),
     })
     this.#requests = new RequestService({
       node,
@@ -121,23 +128,24 @@ export class RingNode implements Ring {
   }
 
   get view(): View | null {
-    return this.#view
+    return this.#effects.view
   }
 
   get status(): RingStatus {
     const machine = this.#driver?.machine.state ?? null
     const mesh = this.#mesh.traffic
     const { opened, statesServed } = this.#linkService
+    const { counts, view } = this.#effects
     return {
       phase: machine === null || this.#stage !== 'started' ? 'stopped' : phaseOf(machine),
       activeRound: this.#runner.activeRound,
-      members: machine === null ? [] : describePeers(machine, this.#view),
+      members: machine === null ? [] : describePeers(machine, view),
       counters: {
         bytesSent: mesh.sent + this.#runner.bytesSent,
         bytesReceived: mesh.received + this.#runner.bytesReceived,
-        roundsCommitted: this.#counts.committed,
-        roundsAbandoned: this.#counts.abandoned,
-        viewChanges: this.#counts.views,
+        roundsCommitted: counts.committed,
+        roundsAbandoned: counts.abandoned,
+        viewChanges: counts.views,
         statesFetched: this.#sync.fetched,
         statesServed,
         linksDirect: opened.direct,
@@ -179,7 +187,7 @@ export class RingNode implements Ring {
     )
     this.#driver = new ViewDriver(machine, o.store, {
       resultBytes: () => this.#runner.heldBytes,
-      onEffect: (effect) => this.#onEffect(effect),
+      onEffect: (effect) => this.#effects.run(effect),
       onChanged: () => this.#changes.notify(),
       onBroken: (error) => this.#onBroken(error),
     })
@@ -209,11 +217,11 @@ export class RingNode implements Ring {
     if (wasStarted && this.#driver !== null) await this.#leave(this.#driver)
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#driver?.halt()
-    this.#links?.close(stopped)
+    this.#effects.close(stopped)
     this.#linkService.stop()
     await this.#mesh.stop()
     await this.#node.stop()
-    this.#view = null
+    this.#effects.leave()
     this.#stage = 'stopped'
   }
 
@@ -232,8 +240,9 @@ export class RingNode implements Ring {
       await driver.post({ on: 'state', state: this.#mark() })
       this.#throwIfStopping()
       const s = driver.machine.state
-      if (this.#view !== null && isParticipant(s) && !isMinority(s)) {
-        if (isSynced(s)) return this.#view
+      const { view } = this.#effects
+      if (view !== null && isParticipant(s) && !isMinority(s)) {
+        if (isSynced(s)) return view
         const target = ringTarget(s)
         if (target?.hash != null && target.sources.length > 0) {
           const { round, hash, sources } = target
@@ -303,86 +312,16 @@ export class RingNode implements Ring {
     return this.#requests.request(peer, protocol, bytes, o)
   }
 
-  // --- what the machine wants done ---
-
-  #onEffect(effect: Exclude<Effect, { do: 'persist' }>): void {
-    switch (effect.do) {
-      case 'send':
-        this.#mesh.send(effect.to, effect.message)
-        break
-      case 'view':
-        this.#onView(effect.value, effect.participant)
-        break
-      case 'start-round':
-        this.#onStartRound(effect.turns)
-        break
-      case 'abort-round': {
-        const reason = new RingError(effect.code, effect.reason)
-        this.#counts.abandoned += 1
-        this.#runner.abort(reason)
-        this.#links?.reset(reason)
-        if (effect.code === 'HASH_MISMATCH') this.#count(reason)
-        break
-      }
-      case 'commit':
-        this.#onCommit(effect.round, effect.hash)
-        break
-      case 'reject':
-        this.#runner.reject(new RingError(effect.code, effect.reason))
-        break
-      case 'log':
-        this.#o.logger[effect.level](effect.fields, effect.message)
-        break
-    }
-  }
-
-  #onView(value: ViewValue | null, participant: boolean): void {
-    this.#links?.close(new RingError('VIEW_CHANGED', 'the view these links belong to is over'))
-    this.#links = null
-    this.#view = null
-    if (value === null || !participant) return
-    const view: View = { ringId: value.ringId, epoch: value.epoch, members: value.members.map((m) => m.peer) }
-    this.#view = view
-    this.#counts.views += 1
-    if (view.members.length > 1) {
-      this.#links = new ViewLinks(view, this.peerId, this.#linkService.dialRound.bind(this.#linkService))
-      // Opened ahead of the round, to have the handshake behind us; a failure shows again when the round asks.
-      this.#links.to().catch(() => undefined)
-    }
-    this.#o.logger.info(
-      { epoch: view.epoch, members: view.members.length, start: value.start.round },
-      'new view',
-    )
-    this.#emitter.emit('view', view)
-  }
-
-  #onStartRound(turns: readonly Turn[]): void {
-    const view = this.#view
-    if (view === null) return
-    void this.#runner.start(view, this.#links, turns, view.members.indexOf(this.peerId))
-  }
-
-  #onCommit(round: number, hash: string): void {
-    const result = this.#runner.commit(round, hash)
-    if (result === null) return
-    this.#counts.committed += 1
-    const { durationMs, attempts } = result
-    const members = result.contributors.length
-    this.#o.logger.info({ round, epoch: result.view.epoch, members, attempts, durationMs }, 'round committed')
-    this.#emitter.emit('round', { round, durationMs, members, attempts })
-  }
-
   #onRoundFailed(epoch: number, round: number, error: RingError): void {
     this.#count(error)
-    this.#counts.abandoned += 1
-    this.#links?.reset(error)
+    this.#effects.roundFailed(error)
     this.#post({ on: 'failed', epoch, round, code: error.code, peer: error.peer ?? null })
   }
 
   #onBroken(error: RingError): void {
     this.#count(error)
     this.#runner.reject(error)
-    this.#links?.close(error)
+    this.#effects.close(error)
     this.#stage = 'stopping'
     void this.stop()
   }

@@ -39,8 +39,7 @@ export function considerChange(s: MachineState, out: Effect[]): void {
 }
 
 /** The members of the next view: those that stay, in their order, then those at the door, by peer id. */
-export function desiredMembers(s: MachineState): Member[] {
-  const excluded = excludedMembers(s)
+export function desiredMembers(s: MachineState, excluded = excludedMembers(s)): Member[] {
   const kept = (s.durable.view?.members ?? []).filter((member) => !excluded.has(member.peer))
   const keptPeers = new Set(kept.map((member) => member.peer))
   const door = joiners(s).filter((member) => !keptPeers.has(member.peer))
@@ -56,7 +55,7 @@ function hasReason(s: MachineState): boolean {
   if (abandonedByAnyone(s) && s.now - s.adoptedAt >= churnDelay(s)) return true
   // A result that is committed but not yet in the caller's state could be lost with a crash just now: arrivals wait.
   if ((s.committed?.round ?? 0) > s.state.round) return false
-  return !s.running && desiredMembers(s).length > view.members.length
+  return !s.running && desiredMembers(s, excluded).length > view.members.length
 }
 
 function abandonedByAnyone(s: MachineState): boolean {
@@ -109,10 +108,12 @@ function accusedMembers(s: MachineState, unfit: ReadonlySet<string>): Set<string
   const members = (s.durable.view?.members ?? []).map((m) => m.peer).filter((peer) => !unfit.has(peer))
   const edges: [string, string][] = []
   for (const accuser of members) {
+    if (!accusesAnybody(s, accuser)) continue
     for (const accused of members) {
       if (accuser !== accused && accuses(s, accuser, accused)) edges.push([accuser, accused])
     }
   }
+  if (edges.length === 0) return new Set()
   const accusers = (peer: string): number => edges.filter(([, accused]) => accused === peer).length
   const out = new Set<string>()
   for (const [accuser, accused] of edges) {
@@ -125,6 +126,11 @@ function accusedMembers(s: MachineState, unfit: ReadonlySet<string>): Set<string
     else out.add(mutual && compareText(accuser, accused) > 0 ? accuser : accused)
   }
   return out
+}
+
+function accusesAnybody(s: MachineState, accuser: string): boolean {
+  const accusing = accuser === s.options.self ? s.strikes : s.peers.get(accuser)?.accusing
+  return accusing !== undefined && accusing.size > 0
 }
 
 /** Own strikes count at once; another's word counts after it has stood for half a timeout, as links blink. */

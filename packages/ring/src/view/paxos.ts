@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Effect, MachineState, Proposal } from './state.ts'
-import { aliveAcceptors, compareBallots, isAcceptor, majorityOf, reachedRound } from './state.ts'
+import { aliveAcceptors, compareBallots, isAcceptor, majorityOf, reachedRound, statusOf } from './state.ts'
 import type { Ballot, Mark, Member, Promised, Start, ViewMessage, ViewValue } from './messages.ts'
 import { adoptView, stopRound } from './adopt.ts'
 
@@ -104,9 +104,13 @@ function standBack(s: MachineState): void {
   s.proposeAfter = s.now + (s.options.peerTimeoutMs / 4) * (1 + 3 * jitter(ballot))
 }
 
-/** Votes that a change of this view needs. */
+/** Votes that a change of this view needs. With quorum `any`: of all that can be reached and have not left this ring. */
 function quorumSize(s: MachineState, view: ViewValue): number {
-  return s.options.quorum === 'majority' ? majorityOf(view.members.length) : aliveAcceptors(s).length
+  if (s.options.quorum === 'majority') return majorityOf(view.members.length)
+  return aliveAcceptors(s).filter((peer) => {
+    const status = statusOf(s, peer)
+    return status === null || status.ringId === view.ringId
+  }).length
 }
 
 function isMine(s: MachineState, m: { ringId: string; epoch: number; ballot: Ballot }): boolean {

@@ -204,15 +204,22 @@ export function createMachineState(
   }
 }
 
+/** Names once computed: values never change, and every status carries the name of one. */
+const viewIds = new WeakMap<ViewValue, string>()
+
 /** A short name of a view value, equal only for equal values. */
 export function viewId(value: ViewValue): string {
+  const known = viewIds.get(value)
+  if (known !== undefined) return known
   const text = JSON.stringify([
     value.ringId,
     value.epoch,
     value.members.map((m) => [m.peer, m.boot]),
     value.start,
   ])
-  return createHash('sha3-256').update(text).digest('hex').slice(0, 32)
+  const id = createHash('sha3-256').update(text).digest('hex').slice(0, 32)
+  viewIds.set(value, id)
+  return id
 }
 
 /** Compares ballots: by number, then by peer id. */

@@ -1,49 +1,68 @@
 /** One simulated node: the real view machine, a store that survives crashes, and a caller that loops like the daemon. */
-import { createHash } from 'node:crypto'
-import { ViewMachine } from '../../src/view/machine.ts'
-import type { Durable, Mark, Turn, ViewMessage } from '../../src/view/messages.ts'
-import { isMinority, isSynced, ringTarget } from '../../src/view/questions.ts'
-import { EMPTY_DURABLE, isParticipant, type Effect, type Event } from '../../src/view/state.ts'
-import { durableSchema, viewMessageSchema } from '../../src/view/messages.ts'
+import { mayGo, ViewMachine } from '../../src/view/machine.ts'
+import {
+  durableSchema,
+  viewMessageSchema,
+  type Durable,
+  type Mark,
+  type Turn,
+  type ViewMessage,
+} from '../../src/view/messages.ts'
+import { EMPTY_DURABLE, type Effect, type Event } from '../../src/view/state.ts'
+import { Caller } from './caller.ts'
+import { digest, EMPTY_LOG, type Log } from './log.ts'
 import type { World } from './world.ts'
 
-/** The shared state of the toy application: the result hash of every round. */
-export type Log = readonly string[]
+/** As in the node: how long a leaver keeps voting. */
+const LEAVE_WAIT_MS = 1500
+const LEAVE_POLL_MS = 20
+const STRAGGLER_MS = 20_000
+const GENESIS_SETTLE_MS = 200
+const TICKS_PER_TIMEOUT = 20
 
 export class SimNode {
   readonly id: string
+  readonly place: number
   readonly world: World
   durable: Durable = EMPTY_DURABLE
   /** the stored result of the round prepared last */
   storedResult: Mark | null = null
   /** durable application state */
-  log: Log = []
+  log: Log = EMPTY_LOG
   machine: ViewMachine | null = null
+  /** counts process starts */
   boot = 0
-  #commits: { round: number; hash: string } | null = null
-  #busy = false
-  #contributed = 0
+  #caller: Caller | null = null
   #attempt = 0
+  #received = 0
+  /** what waits while the process is stopped, null while it runs */
+  #stopped: (() => void)[] | null = null
+  readonly #clockRate: number
 
-  constructor(id: string, world: World) {
+  constructor(id: string, place: number, world: World) {
     this.id = id
+    this.place = place
     this.world = world
+    const skew = world.options.clockSkew
+    this.#clockRate = skew === 0 ? 1 : world.random.between(1 - skew, 1 + skew)
   }
 
   get isUp(): boolean {
     return this.machine !== null
   }
 
+  get isStopped(): boolean {
+    return this.#stopped !== null
+  }
+
   mark(): Mark {
-    return { round: this.log.length, hash: hashOf(this.log) }
+    return { round: this.log.round, hash: this.log.hash }
   }
 
   start(): void {
-    const { clock, options } = this.world
+    const { options } = this.world
     this.boot += 1
-    this.#commits = null
-    this.#busy = false
-    this.#contributed = 0
+    this.#stopped = null
     // What is read back went through bytes, as in a real store.
     const durable = durableSchema.parse(JSON.parse(JSON.stringify(this.durable)))
     this.machine = new ViewMachine(
@@ -53,179 +72,176 @@ export class SimNode {
         job: 'sim',
         observer: false,
         minMembers: options.minMembers,
-        maxMembers: 64,
+        maxMembers: options.maxMembers,
         quorum: options.quorum,
         peerTimeoutMs: options.peerTimeoutMs,
-        genesisSettleMs: 200,
-        stragglerMs: 20_000,
+        genesisSettleMs: GENESIS_SETTLE_MS,
+        stragglerMs: STRAGGLER_MS,
       },
       { durable, held: this.storedResult },
       this.mark(),
-      clock.now,
+      this.#now(),
     )
-    this.#tickLater(this.boot)
+    this.#caller = options.rounds ? new Caller(this, this.machine) : null
+    this.#tickFrom(this.machine)
   }
 
   crash(): void {
     this.machine = null
+    this.#stopped = null
     this.#attempt += 1
+  }
+
+  /** SIGSTOP: nothing runs here until `wake`; what comes meanwhile waits. */
+  stop(): void {
+    if (this.isUp) this.#stopped ??= []
+  }
+
+  wake(): void {
+    const waiting = this.#stopped ?? []
+    this.#stopped = null
+    for (const run of waiting) this.run(run)
+  }
+
+  /** Runs something of this process: now, or when it runs again. */
+  run(what: () => void): void {
+    if (this.#stopped === null) what()
+    else this.#stopped.push(what)
+  }
+
+  /** Runs something of this process after a while, unless it has died. */
+  later(meanMs: number, what: () => void): void {
+    const { machine } = this
+    this.world.later(meanMs, () => {
+      if (this.machine === machine) this.run(() => (this.machine === machine ? what() : undefined))
+    })
   }
 
   post(event: Event): void {
     const { machine } = this
     if (machine === null) return
-    for (const effect of machine.handle(event, this.world.clock.now)) {
-      this.#do(effect)
-      if (this.machine !== machine) return // crashed between two effects
-    }
-    this.#loop()
+    this.run(() => {
+      if (this.machine !== machine) return
+      for (const effect of machine.handle(event, this.#now())) {
+        this.#do(effect, machine)
+        if (this.machine !== machine) return // crashed between two effects
+      }
+      this.#caller?.go()
+    })
   }
 
   /** The caller gives up its pending round, and tries again later. */
   withdraw(): void {
-    this.#contributed = 0
+    this.#caller?.onReject()
     this.post({ on: 'withdraw' })
   }
 
-  receive(from: string, message: ViewMessage): void {
-    this.post({ on: 'message', from, message: viewMessageSchema.parse(JSON.parse(JSON.stringify(message))) })
+  /** As the node's `stop`: says so, votes on until it may go, then the process ends. */
+  leave(): void {
+    const { machine } = this
+    if (machine === null) return
+    this.#caller = null
+    this.post({ on: 'withdraw' })
+    this.post({ on: 'leave' })
+    const deadline = this.world.clock.now + LEAVE_WAIT_MS
+    const wait = (): void => {
+      if (this.machine !== machine) return
+      if (mayGo(machine.state) || this.world.clock.now >= deadline) this.world.crash(this.id)
+      else this.world.clock.after(LEAVE_POLL_MS, wait)
+    }
+    this.world.clock.after(LEAVE_POLL_MS, wait)
   }
 
-  #do(effect: Effect): void {
+  receive(from: string, message: ViewMessage): void {
+    this.#received += 1
+    const checked = this.#received % this.world.options.checkedMessages === 0
+    this.post({
+      on: 'message',
+      from,
+      message: checked ? viewMessageSchema.parse(JSON.parse(JSON.stringify(message))) : message,
+    })
+  }
+
+  /** Durable application state has changed. */
+  setLog(log: Log): void {
+    this.log = log
+    this.world.oracle.applied(this.id, log)
+    this.post({ on: 'state', state: this.mark() })
+  }
+
+  #do(effect: Effect, machine: ViewMachine): void {
     switch (effect.do) {
       case 'persist':
-        // A crash may hit just before or just after the write.
-        if (this.world.crashesAtPersist(this)) return
-        if (effect.withResult) this.storedResult = effect.durable.prepared
-        if (effect.withResult && this.world.crashesAtPersist(this)) return
+        // A crash may hit just before or just after each write.
+        if (this.world.crashesAtPersist(this.id)) return
+        if (effect.withResult) {
+          this.storedResult = effect.durable.prepared
+          if (this.world.crashesAtPersist(this.id)) return
+        }
         this.durable = effect.durable
-        this.world.crashesAtPersist(this)
+        this.world.crashesAtPersist(this.id)
         break
       case 'send':
-        this.world.send(this.id, effect.to, effect.message)
+        this.world.network.send(this.id, effect.to, effect.message)
         break
       case 'start-round':
-        this.#exchange(effect.turns)
+        this.#exchange(effect.turns, machine)
         break
       case 'abort-round':
         this.#attempt += 1
         break
-      case 'commit':
-        this.#commit(effect.round, effect.hash)
+      case 'commit': {
+        const { view } = machine.state.durable
+        if (view === null) throw new Error(`${this.id} commits outside any view`)
+        this.world.oracle.committed(this.id, view, effect.round, effect.hash)
+        this.#caller?.onCommit(effect.round, effect.hash)
         break
+      }
       case 'reject':
-        this.#contributed = 0
+        this.#caller?.onReject()
         break
       case 'view':
+        if (effect.value !== null) this.world.oracle.agreed(this.id, effect.value)
+        break
       case 'log':
         break
     }
   }
 
   /** The data plane: done when all members are in it and stay reachable; it may also break, or compute nonsense. */
-  #exchange(turns: readonly Turn[]): void {
-    const view = this.machine?.state.durable.view
+  #exchange(turns: readonly Turn[], machine: ViewMachine): void {
+    const { view } = machine.state.durable
     const first = turns[0]
-    if (view == null || first === undefined) return
+    if (view === null || first === undefined) return
     this.#attempt += 1
     const attempt = this.#attempt
-    const boot = this.boot
     const { epoch, round } = first
     const members = view.members.map((m) => m.peer)
-    const name = hashOf([
-      view.ringId,
-      String(epoch),
-      ...members,
-      String(round),
-      ...turns.map((t) => `${t.weight}`),
-    ])
-    const isCurrent = (): boolean => this.isUp && this.boot === boot && this.#attempt === attempt
-    this.world.exchange(`${name}`, this.id, members, isCurrent, (failed) => {
+    const weights = turns.map((turn) => turn.weight)
+    const name = digest([view.ringId, epoch, members, round, weights].join(' '))
+    const isCurrent = (): boolean => this.machine === machine && !this.isStopped && this.#attempt === attempt
+    this.world.dataPlane.enter(name, this.id, members, isCurrent, (failed) => {
       if (!isCurrent()) return
       if (failed !== null) {
         this.post({ on: 'failed', epoch, round, code: 'PEER_LOST', peer: failed })
         return
       }
-      const hash = this.world.miscomputes() ? hashOf([name, this.id]) : name
+      const hash = this.world.happens(this.world.options.miscompute) ? digest(`${name} ${this.id}`) : name
       this.post({ on: 'computed', epoch, round, hash })
     })
   }
 
-  /** The caller applies the result after a while: a crash before that loses it here. */
-  #commit(round: number, hash: string): void {
-    this.world.oracle.committed(this.id, round, hash)
-    this.#commits = { round, hash }
-    const { boot } = this
-    this.world.later(20, () => {
-      if (!this.isUp || this.boot !== boot) return
-      this.#commits = null
-      this.#contributed = 0
-      if (round !== this.log.length + 1)
-        throw new Error(`${this.id} commits ${round} on state ${this.log.length}`)
-      this.#setLog([...this.log, hash])
-    })
-  }
-
-  #setLog(log: Log): void {
-    this.log = log
-    this.world.oracle.applied(this.id, log)
-    this.post({ on: 'state', state: this.mark() })
-  }
-
-  /** What the daemon does between events: get ready, fetch state if needed, contribute. */
-  #loop(): void {
-    const s = this.machine?.state
-    if (s === undefined || this.#busy || this.#commits !== null || this.#contributed > 0) return
-    if (!isParticipant(s) || isMinority(s)) return
-    if (isSynced(s)) {
-      this.#busy = true
-      const { boot } = this
-      this.world.later(60, () => {
-        if (!this.isUp || this.boot !== boot) return
-        this.#busy = false
-        const round = this.log.length + 1
-        if (this.#contributed > 0 || this.#commits !== null) return
-        this.#contributed = round
-        // A weight nobody else has and that changes with every try: two runs of one round never look alike.
-        const weight = this.world.uniqueWeight()
-        const contribution = {
-          round,
-          length: 8,
-          weight,
-          wire: 'f32',
-          state: this.mark().hash,
-          commitment: null,
-        }
-        this.post({ on: 'contribute', contribution })
-      })
-      return
+  #tickFrom(machine: ViewMachine): void {
+    const { clock, options } = this.world
+    const tick = (): void => {
+      if (this.machine !== machine) return
+      if (!this.isStopped) this.post({ on: 'tick' })
+      clock.after(options.peerTimeoutMs / TICKS_PER_TIMEOUT, tick)
     }
-    const target = ringTarget(s)
-    if (target?.hash == null || target.sources.length === 0) return
-    const source = this.world.nodes.get(target.sources[this.world.random.below(target.sources.length)])
-    const { boot } = this
-    const wanted = target.hash
-    this.#busy = true
-    this.world.later(50, () => {
-      if (!this.isUp || this.boot !== boot) return
-      this.#busy = false
-      if (source === undefined || !source.isUp || !this.world.isConnected(this.id, source.id)) return
-      if (source.mark().hash === wanted) this.#setLog(source.log)
-    })
+    clock.after(this.world.random.between(0, options.peerTimeoutMs / TICKS_PER_TIMEOUT), tick)
   }
 
-  #tickLater(boot: number): void {
-    this.world.later(0, () => {
-      const tick = (): void => {
-        if (!this.isUp || this.boot !== boot) return
-        this.post({ on: 'tick' })
-        this.world.clock.after(this.world.options.peerTimeoutMs / 20, tick)
-      }
-      tick()
-    })
+  #now(): number {
+    return this.world.clock.now * this.#clockRate
   }
-}
-
-export function hashOf(parts: readonly string[]): string {
-  return createHash('sha3-256').update(JSON.stringify(parts)).digest('hex')
 }

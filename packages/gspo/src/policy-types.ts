@@ -5,7 +5,7 @@ import type { AdapterLayout, LoraConfig } from './lora.ts'
  * Engines that `loadPolicy` knows. `auto` is the one that every machine has, onnx-cpu: a GPU is used when it is asked
  * for, since a software driver looks like one and is slower than the CPU itself.
  */
-export type EngineName = 'auto' | 'onnx-cpu' | 'onnx-webgpu'
+export type EngineName = 'auto' | 'onnx-cpu' | 'onnx-webgpu' | 'tfjs'
 
 /** How to load a policy: a Hugging Face folder, the adapter's shape, and what runs it. */
 export interface PolicyOptions {

@@ -39,11 +39,14 @@ export function quantiseRows(values: Float32Array, block: number): QuantisedRows
 }
 
 /** The values that codes and scales stand for. */
-export function dequantiseRows({ codes, scales }: QuantisedRows, block: number): Float32Array {
-  return Float32Array.from({ length: scales.length * block }, (_, i) => {
-    const code = (codes[i >> 1] >> (4 * (i & 1))) & 15
-    return (code - HALF_RANGE) * scales[Math.floor(i / block)]
-  })
+export function dequantiseRows({ codes, scales }: QuantisedRows, block: number): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(scales.length * block)
+  for (let index = 0; index < scales.length; index++) {
+    const scale = scales[index]
+    for (let i = index * block; i < (index + 1) * block; i++)
+      values[i] = (((codes[i >> 1] >> (4 * (i & 1))) & 15) - HALF_RANGE) * scale
+  }
+  return values
 }
 
 /**
@@ -71,4 +74,15 @@ export function quantiseTransposed(
       codes[column * total + firstRow + row] =
         scale === 0 ? 0 : Math.round(values[row * columns + column] / scale)
     }
+}
+
+/** The values, row by row again, that `quantiseTransposed` made codes and scales of. */
+export function dequantiseTransposed(codes: Int8Array, scales: Float32Array): Float32Array<ArrayBuffer> {
+  const total = scales.length
+  const columns = codes.length / total
+  const values = new Float32Array(codes.length)
+  for (let column = 0; column < columns; column++)
+    for (let row = 0; row < total; row++)
+      values[row * columns + column] = codes[column * total + row] * scales[row]
+  return values
 }

@@ -3,7 +3,8 @@ import { GspoError } from './errors.ts'
 import { MICRO_BATCH_TOKENS } from './defaults.ts'
 import type { Feed } from './engine/engine.ts'
 import { targetsName } from './models/head.ts'
-import { maskNames } from './models/training-graph.ts'
+import { CHUNK_TOKENS, chunkLevels } from './models/delta-rule.ts'
+import { LINEAR_INPUTS, maskNames, type BatchShape } from './models/training-graph.ts'
 import type { TokenBatch } from './policy-types.ts'
 
 /** The lowest float32: masked scores drown in it, and a query that sees nothing stays finite. */
@@ -16,8 +17,8 @@ export interface PackedBatch {
   readonly rows: number
   /** Scored tokens; entry n is the token at `slots[n]` of [rows, completionLength]. */
   readonly slots: Int32Array
-  /** Parts that the head runs in. */
-  readonly chunks: number
+  /** Which graph it is for. */
+  readonly shape: BatchShape
   /** Positions that occur: the rotary tables must reach this far. */
   readonly positions: number
   readonly feeds: Readonly<Record<string, Feed>>
@@ -104,17 +105,24 @@ export interface PackRequest extends RowRange {
   readonly chunkRows: number
   /** Sliding-window sizes that occur in the model; null for none. */
   readonly windows: readonly (number | null)[]
+  /** Whether the model has linear attention, which wants whole chunks. */
+  readonly isChunked: boolean
 }
 
 /** Packs some rows of a batch. */
 export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch {
-  const { firstRow, rows, group, isWhole, windows } = request
+  const { firstRow, rows, group, isWhole, windows, isChunked } = request
   const prompts = rows / group
-  const skip = leadingPadding(batch, firstRow, rows)
-  const promptLength = batch.promptLength - skip
+  const padding = leadingPadding(batch, firstRow, rows)
+  const promptChunks = isChunked ? chunkCount(batch.promptLength - padding) : 1
+  const promptLength = roundUp(batch.promptLength - padding, promptChunks)
+  // Columns of the batch that are left out; below 0 where whole chunks need more padding than there is.
+  const skip = batch.promptLength - promptLength
   const used = usedCompletion(batch, firstRow, rows)
   // The last token is predicted and predicts nothing: it need not run through the model unless experts are counted.
-  const completionLength = isWhole ? used : Math.max(used - 1, 1)
+  const seen = isWhole ? used : Math.max(used - 1, 1)
+  const completionChunks = isChunked ? chunkCount(seen) : 1
+  const completionLength = roundUp(seen, completionChunks)
   const promptTokens = prompts * promptLength
   const tokens = promptTokens + rows * completionLength
 
@@ -125,15 +133,15 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
   const promptSizes = new Int32Array(prompts)
   for (let prompt = 0; prompt < prompts; prompt++) {
     const from = (firstRow + prompt * group) * batch.promptLength + skip
-    let seen = 0
-    for (let i = 0; i < promptLength; i++) {
+    let position = 0
+    for (let i = Math.max(-skip, 0); i < promptLength; i++) {
       const at = prompt * promptLength + i
       promptIds[at] = batch.promptIds[from + i] ?? 0
       promptValid[at] = batch.promptMask[from + i] ?? 0
-      positions[at] = seen
-      seen += promptValid[at]
+      positions[at] = position
+      position += promptValid[at]
     }
-    promptSizes[prompt] = seen
+    promptSizes[prompt] = position
   }
   const scoreRows: number[] = []
   const targets: number[] = []
@@ -147,9 +155,10 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
     const size = promptSizes[prompt] ?? 0
     for (let i = 0; i < completionLength; i++) {
       const at = row * completionLength + i
-      completionIds[at] = batch.completionIds[from + i] ?? 0
       positions[promptTokens + at] = size + i
       reach = Math.max(reach, size + i + 1)
+      if (i >= batch.completionLength) continue
+      completionIds[at] = batch.completionIds[from + i] ?? 0
       shares[promptTokens + at] = batch.completionMask[from + i] ?? 0
     }
     for (let i = 0; i < used; i++) {
@@ -172,9 +181,16 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
     slots: int([slots.length], Int32Array.from(slots)),
     token_shares: { dims: [tokens, 1], values: shares.map((share) => share / counted) },
   }
-  const chunks = Math.max(Math.ceil(slots.length / request.chunkRows), 1)
-  for (let chunk = 0; chunk < chunks; chunk++) {
-    const own = targets.slice(...chunkRange(slots.length, chunks, chunk))
+  if (isChunked) {
+    const isToken = new Float32Array(tokens).fill(1)
+    isToken.set(promptValid)
+    feeds[LINEAR_INPUTS.isToken] = { dims: [tokens, 1], values: isToken }
+    feeds[LINEAR_INPUTS.promptLevels] = levelsFeed(promptLength / promptChunks)
+    feeds[LINEAR_INPUTS.completionLevels] = levelsFeed(completionLength / completionChunks)
+  }
+  const headChunks = Math.max(Math.ceil(slots.length / request.chunkRows), 1)
+  for (let chunk = 0; chunk < headChunks; chunk++) {
+    const own = targets.slice(...chunkRange(slots.length, headChunks, chunk))
     feeds[targetsName(chunk)] = int([own.length], Int32Array.from(own))
   }
   for (const window of new Set(windows)) {
@@ -186,7 +202,24 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
       values: masks.completion,
     }
   }
-  return { firstRow, rows, chunks, slots: Int32Array.from(slots), positions: reach, feeds }
+  const shape = { headChunks, promptChunks, completionChunks }
+  return { firstRow, rows, shape, slots: Int32Array.from(slots), positions: reach, feeds }
+}
+
+/** Chunks of linear attention for so many tokens: a power of two, so that few different graphs are compiled. */
+function chunkCount(tokens: number): number {
+  let count = 1
+  while (count * CHUNK_TOKENS < tokens) count *= 2
+  return count
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple
+}
+
+/** The levels input of linear attention for chunks of so many tokens. */
+export function levelsFeed(length: number): Feed {
+  return { dims: [length, length], values: chunkLevels(length) }
 }
 
 /** Begin and end of one of `chunks` parts of nearly equal size. */

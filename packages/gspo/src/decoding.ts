@@ -1,10 +1,13 @@
 /** Autoregressive decoding over a compiled decoding graph; the KV cache lives here, in plain typed arrays. */
-import { MASKED } from './batch.ts'
+import { levelsFeed, MASKED } from './batch.ts'
 import { CACHE_BLOCK_TOKENS } from './defaults.ts'
 import type { Feed, Session } from './engine/engine.ts'
 import { GspoError } from './errors.ts'
 import type { ModelConfig } from './models/config.ts'
-import { cacheNames, stepMaskName } from './models/decode-graph.ts'
+import { cacheNames, LEVELS_INPUT, stepMaskName } from './models/decode-graph.ts'
+import { CHUNK_TOKENS } from './models/delta-rule.ts'
+import { LINEAR_INPUTS } from './models/training-graph.ts'
+import { gatherBlocks, RecurrentStates } from './recurrent-states.ts'
 import type { Decoding } from './policy-types.ts'
 
 /** What decoding needs from its policy. */
@@ -32,7 +35,11 @@ class CachedDecoding implements Decoding {
   private readonly host: DecodingHost
   /** For each row: padding on its left, in cache places. */
   private padding: number[]
-  /** For each layer keys, then values: [rows, kvHeads, capacity, size]. */
+  /** Layers with softmax attention. */
+  private readonly attentionLayers: readonly number[]
+  /** What layers of linear attention keep; empty without. */
+  private states: RecurrentStates
+  /** For each layer of softmax attention keys, then values: [rows, kvHeads, capacity, size]. */
   private caches: Float32Array[]
   private capacity: number
   private filled = 0
@@ -45,6 +52,9 @@ class CachedDecoding implements Decoding {
     this.padding = prompts.map((prompt) => longest - prompt.length)
     this.capacity = 0
     this.caches = []
+    const { config } = host
+    this.attentionLayers = config.linearLayers.flatMap((isLinear, layer) => (isLinear ? [] : [layer]))
+    this.states = new RecurrentStates(config, prompts.length)
   }
 
   get rows(): number {
@@ -57,7 +67,15 @@ class CachedDecoding implements Decoding {
     for (const [row, prompt] of prompts.entries()) ids.set(prompt, (row + 1) * length - prompt.length)
     // A place that nobody sees stands in for the empty cache: engines do not agree on tensors without elements.
     this.reserve(1)
-    await this.run(ids, length)
+    // Linear attention takes a chunk at a time.
+    const most = this.host.config.linear === null ? length : CHUNK_TOKENS
+    for (let start = 0; start < length; start += most) {
+      const queries = Math.min(most, length - start)
+      const part = new Int32Array(this.rows * queries)
+      for (let row = 0; row < this.rows; row++)
+        part.set(ids.subarray(row * length + start, row * length + start + queries), row * queries)
+      await this.run(part, queries)
+    }
   }
 
   async probabilities(temperature: number): Promise<Float32Array> {
@@ -90,6 +108,7 @@ class CachedDecoding implements Decoding {
     const { kvHeads, headSize, vocabSize } = this.host.config
     const rowSize = kvHeads * this.capacity * headSize
     this.caches = this.caches.map((cache) => gatherBlocks(cache, rows, rowSize))
+    this.states = this.states.select(rows)
     this.logits = gatherBlocks(this.logits, rows, vocabSize)
     this.padding = rows.map((row) => this.padding[row] ?? 0)
   }
@@ -124,15 +143,20 @@ class CachedDecoding implements Decoding {
         values: this.mask(queries, window),
       }
     const dims = [rows, config.kvHeads, this.capacity, config.headSize]
-    for (let layer = 0; layer < config.layers; layer++) {
+    for (const [index, layer] of this.attentionLayers.entries()) {
       const names = cacheNames(layer)
-      feeds[names.keys] = { dims, values: this.caches[2 * layer] ?? new Float32Array(0) }
-      feeds[names.values] = { dims, values: this.caches[2 * layer + 1] ?? new Float32Array(0) }
+      feeds[names.keys] = { dims, values: this.caches[2 * index] ?? new Float32Array(0) }
+      feeds[names.values] = { dims, values: this.caches[2 * index + 1] ?? new Float32Array(0) }
+    }
+    if (config.linear !== null) {
+      feeds[LINEAR_INPUTS.isToken] = { dims: [rows * queries, 1], values: this.isToken(queries) }
+      feeds[LEVELS_INPUT] = levelsFeed(queries)
     }
     if (this.logits.length !== rows * config.vocabSize)
       this.logits = new Float32Array(rows * config.vocabSize)
-    const into = { logits: { dims: [rows, config.vocabSize], values: this.logits } }
-    const { cache } = await session.run(feeds, into)
+    const into = { logits: { dims: [rows, config.vocabSize], values: this.logits }, ...this.states.next() }
+    const { cache } = await session.run({ ...feeds, ...this.states.current() }, into)
+    this.states.advance()
     this.reserve(end)
     if (cache?.values instanceof Float32Array) this.append(cache.values, queries)
     this.filled = end
@@ -143,6 +167,13 @@ class CachedDecoding implements Decoding {
     for (const [row, padding] of this.padding.entries())
       for (let i = 0; i < queries; i++) positions[row * queries + i] = Math.max(this.filled + i - padding, 0)
     return positions
+  }
+
+  /** [rows, queries]: 0 at a prompt's padding. */
+  private isToken(queries: number): Float32Array {
+    return Float32Array.from({ length: this.rows * queries }, (_, at) =>
+      this.filled + (at % queries) < (this.padding[Math.floor(at / queries)] ?? 0) ? 0 : 1,
+    )
   }
 
   /** [rows, queries, capacity + queries]: cache places of the row's tokens, and new tokens up to the query. */
@@ -164,10 +195,10 @@ class CachedDecoding implements Decoding {
   /** Makes room for `tokens` places, in blocks so that growing is rare and the engine sees few different sizes. */
   private reserve(tokens: number): void {
     if (tokens <= this.capacity) return
-    const { layers, kvHeads, headSize } = this.host.config
+    const { kvHeads, headSize } = this.host.config
     const capacity = Math.ceil(tokens / CACHE_BLOCK_TOKENS) * CACHE_BLOCK_TOKENS
     const blocks = this.rows * kvHeads
-    this.caches = Array.from({ length: 2 * layers }, (_, index) => {
+    this.caches = Array.from({ length: 2 * this.attentionLayers.length }, (_, index) => {
       const grown = new Float32Array(blocks * capacity * headSize)
       const old = this.caches[index]
       const [from, to] = [this.capacity * headSize, capacity * headSize]
@@ -179,7 +210,7 @@ class CachedDecoding implements Decoding {
     this.capacity = capacity
   }
 
-  /** Copies the new keys and values [2 * layers, rows, kvHeads, queries, size] behind the old ones. */
+  /** Copies the new keys and values [2 * attention layers, rows, kvHeads, queries, size] behind the old ones. */
   private append(fresh: Float32Array, queries: number): void {
     const { kvHeads, headSize } = this.host.config
     const blocks = this.rows * kvHeads
@@ -199,15 +230,4 @@ class CachedDecoding implements Decoding {
   private checkOpen(): void {
     if (this.isClosed) throw new GspoError('CLOSED', 'this decoding is closed')
   }
-}
-
-function gatherBlocks(
-  values: Float32Array,
-  blocks: readonly number[],
-  size: number,
-): Float32Array<ArrayBuffer> {
-  const gathered = new Float32Array(blocks.length * size)
-  for (const [to, from] of blocks.entries())
-    gathered.set(values.subarray(from * size, (from + 1) * size), to * size)
-  return gathered
 }

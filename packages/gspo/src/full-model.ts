@@ -1,11 +1,12 @@
 /** A model whose every weight is trained, for making small models from nothing; the policy trains adapters only. */
 import { checkBatch, packBatch, splitRows } from './batch.ts'
-import type { Feed } from './engine/engine.ts'
+import type { Feed, Session } from './engine/engine.ts'
 import { createOnnxCpuEngine } from './engine/onnx-cpu.ts'
 import { GspoError } from './errors.ts'
 import { readModelConfig } from './models/config.ts'
 import { fullGraph, fullLayout, WEIGHTS_INPUT, type FullLayout } from './models/full-graph.ts'
 import { createRopeCache } from './models/rope.ts'
+import type { BatchShape } from './models/training-graph.ts'
 import type { TokenBatch } from './policy-types.ts'
 
 export type { FullLayout, FullTensor } from './models/full-graph.ts'
@@ -34,7 +35,14 @@ export async function loadFullModel(options: { modelDir: string; threads: number
   const config = await readModelConfig(options.modelDir)
   const layout = fullLayout(config)
   const engine = createOnnxCpuEngine({ threads: options.threads })
-  const session = await engine.compile(fullGraph(config, layout), { weights: 'share' })
+  const sessions = new Map<string, Promise<Session>>()
+  const sessionFor = (shape: BatchShape): Promise<Session> => {
+    const key = JSON.stringify(shape)
+    const session =
+      sessions.get(key) ?? engine.compile(fullGraph(config, layout, shape), { weights: 'share' })
+    sessions.set(key, session)
+    return session
+  }
   const weights: Feed = { dims: [layout.length], values: new Float32Array(layout.length) }
   const rope = createRopeCache(config)
   return {
@@ -55,9 +63,11 @@ export async function loadFullModel(options: { modelDir: string; threads: number
           isWhole: config.moe !== null,
           chunkRows: Infinity,
           windows: config.windows,
+          isChunked: config.linear !== null,
         })
         const scored = packed.slots.length
         if (scored === 0) continue
+        const session = await sessionFor(packed.shape)
         const out = await session.run({
           ...packed.feeds,
           ...rope(packed.positions),
@@ -72,7 +82,7 @@ export async function loadFullModel(options: { modelDir: string; threads: number
       return { loss, tokens, gradient }
     },
     close: async () => {
-      await session.close()
+      for (const session of sessions.values()) await (await session).close()
       await engine.close()
     },
   }

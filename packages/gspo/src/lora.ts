@@ -10,9 +10,12 @@ export const LORA_TARGETS = [
   'gate_proj',
   'up_proj',
   'down_proj',
+  'in_proj_qkvz',
+  'in_proj_ba',
+  'out_proj',
 ] as const
 
-/** One of the seven linear layers. */
+/** One of these linear layers; the last three are those of linear attention. */
 export type LoraTarget = (typeof LORA_TARGETS)[number]
 
 /** y = W x + s B (A x), with s = alpha / rank, or alpha / sqrt(rank) when `useRslora`. */

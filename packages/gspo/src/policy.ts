@@ -16,7 +16,7 @@ import { ADAPTER_INPUT, headName } from './models/layers.ts'
 import { lossVariant } from './models/loss.ts'
 import { expertModule, loraSites } from './models/modules.ts'
 import { createRopeCache, type RopeCache } from './models/rope.ts'
-import { lossAndGradientGraph, scoreGraph, type ModelSource } from './models/training-graph.ts'
+import { lossAndGradientGraph, ONE_PART, scoreGraph, type ModelSource } from './models/training-graph.ts'
 import type {
   Decoding,
   LossBatch,
@@ -54,7 +54,7 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const limitBytes = options.memoryLimitMb === undefined ? undefined : options.memoryLimitMb * 2 ** 20
   const tokens = trainingTokens({ config, parameters: checkpoint.parameters, use4bit, limitBytes })
   // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
-  const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }, 1), headName(config))
+  const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }, ONE_PART), headName(config))
   const prepared = await prepareCheckpoint(checkpoint, matrices, { use4bit })
   const source = { config, checkpoint: prepared, lora, layout }
   try {
@@ -147,8 +147,9 @@ class GraphPolicy implements Policy {
     checkBatch(batch, this.model.vocabSize)
     const scores = emptyScores(batch)
     for (const part of this.parts(batch)) {
-      const { chunks } = part
-      const session = await this.session(`score ${chunks}`, () => scoreGraph(this.source, chunks), 'share')
+      const { shape } = part
+      const key = `score ${JSON.stringify(shape)}`
+      const session = await this.session(key, () => scoreGraph(this.source, shape), 'share')
       const out = await session.run({
         ...part.feeds,
         ...this.modelFeeds(part, options.temperature),
@@ -171,8 +172,8 @@ class GraphPolicy implements Policy {
     let total = 0
     for (const part of this.parts(batch)) {
       const session = await this.session(
-        `loss ${JSON.stringify(variant)} ${part.chunks}`,
-        () => lossAndGradientGraph(this.source, variant, part.chunks),
+        `loss ${JSON.stringify([variant, part.shape])}`,
+        () => lossAndGradientGraph(this.source, variant, part.shape),
         'share',
       )
       const out = await session.run({
@@ -237,6 +238,7 @@ class GraphPolicy implements Policy {
         chunkRows: Math.max(Math.floor(HEAD_CHUNK_LOGITS / this.model.vocabSize), 1),
         isWhole: this.source.config.moe !== null,
         windows: this.source.config.windows,
+        isChunked: this.source.config.linear !== null,
       })
       if (packed.slots.length > 0) yield packed
     }

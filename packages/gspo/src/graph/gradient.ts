@@ -13,7 +13,9 @@ export function gradients(builder: GraphBuilder, scalar: Tensor, wanted: readonl
     throw new GspoError('BAD_GRAPH', `can differentiate a scalar only, not ${describe(scalar)}`)
   const order = topologicalOrder(scalar)
   const depends = new Set<Tensor>(wanted)
-  for (const tensor of order) if (tensor.inputs.some((input) => depends.has(input))) depends.add(tensor)
+  for (const tensor of order)
+    if (tensor.op.kind !== 'stopGradient' && tensor.inputs.some((input) => depends.has(input)))
+      depends.add(tensor)
 
   const flowing = new Map<Tensor, Tensor>([[scalar, builder.constant(1)]])
   const sliced = new Map<Tensor, SlicePart[]>()

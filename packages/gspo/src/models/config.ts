@@ -3,6 +3,14 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { GspoError } from '../errors.ts'
 import { ConfigReader } from './config-reader.ts'
+import {
+  parseLinearAttention,
+  parseLinearLayers,
+  parseMoe,
+  parseMoeLayers,
+  parseRope,
+  parseWindows,
+} from './config-sections.ts'
 
 /** Rotary embedding and its scaling. */
 export type RopeConfig = { readonly theta: number; readonly partialFactor: number } & (
@@ -35,8 +43,21 @@ export interface MoeConfig {
   readonly expertSize: number
   /** Whether the chosen experts' weights are made to sum to 1. */
   readonly normalise: boolean
+  /** Inner size of the expert that every token goes to, behind a gate of its own; null for none. */
+  readonly sharedExpertSize: number | null
   /** Where the router and the experts lie inside a layer. */
   readonly naming: 'qwen' | 'mixtral'
+}
+
+/** Gated DeltaNet layers (arXiv 2412.06464): a recurrent state for each head of values instead of a cache of keys. */
+export interface LinearAttentionConfig {
+  readonly keyHeads: number
+  /** A multiple of `keyHeads`. */
+  readonly valueHeads: number
+  readonly keySize: number
+  readonly valueSize: number
+  /** Tokens that the causal convolution sees, the current one included. */
+  readonly kernel: number
 }
 
 /** A decoder, whatever file it came from. */
@@ -58,27 +79,39 @@ export interface ModelConfig {
   readonly mlpBias: boolean
   /** RMSNorm on each head of q and k. */
   readonly qkNorm: boolean
+  /** q_proj also makes a gate, as wide as the queries, on what attention gives. */
+  readonly attentionGate: boolean
+  /** Norms multiply by 1 + weight. */
+  readonly zeroCentredNorms: boolean
   readonly rope: RopeConfig
   /** For each layer: how many tokens a query sees, itself included; null for all before it. */
   readonly windows: readonly (number | null)[]
   /** For each layer: whether its feed-forward is a mixture of experts. */
   readonly moeLayers: readonly boolean[]
   readonly moe: MoeConfig | null
+  /** For each layer: whether it is a Gated DeltaNet instead of softmax attention. */
+  readonly linearLayers: readonly boolean[]
+  readonly linear: LinearAttentionConfig | null
   readonly maxPositions: number
   readonly eosTokenIds: readonly number[]
   readonly padTokenId: number
 }
 
-type Family = 'qwen3' | 'qwen3_moe' | 'qwen2' | 'llama' | 'mistral' | 'mixtral'
+/** What transformers calls model_type. */
+export type Family = 'qwen3' | 'qwen3_moe' | 'qwen3_next' | 'qwen2' | 'llama' | 'mistral' | 'mixtral'
 
 const FAMILIES: Readonly<Record<string, Family>> = {
   Qwen3ForCausalLM: 'qwen3',
   Qwen3MoeForCausalLM: 'qwen3_moe',
+  Qwen3NextForCausalLM: 'qwen3_next',
   Qwen2ForCausalLM: 'qwen2',
   LlamaForCausalLM: 'llama',
   MistralForCausalLM: 'mistral',
   MixtralForCausalLM: 'mixtral',
 }
+
+/** Share of each head that Qwen3NextConfig rotates where the file does not say. */
+const QWEN3_NEXT_ROTARY = 0.25
 
 /** Architectures that can be loaded, by their names in config.json. */
 export const KNOWN_ARCHITECTURES: readonly string[] = Object.keys(FAMILIES)
@@ -114,7 +147,8 @@ export function parseModelConfig(config: unknown, generation: unknown): ModelCon
   const heads = reader.size('num_attention_heads')
   const headSize = reader.size('head_dim', Math.floor(hiddenSize / heads))
   const maxPositions = reader.size('max_position_embeddings')
-  const isQwen3 = family === 'qwen3' || family === 'qwen3_moe'
+  const isNext = family === 'qwen3_next'
+  const isQwen3 = family === 'qwen3' || family === 'qwen3_moe' || isNext
   const attentionBias = family === 'qwen2' || reader.flag('attention_bias', false)
   const eos = new ConfigReader(generation, 'generation_config.json').integers('eos_token_id')
   const eosTokenIds = eos.length > 0 ? eos : reader.integers('eos_token_id')
@@ -134,10 +168,14 @@ export function parseModelConfig(config: unknown, generation: unknown): ModelCon
     outputBias: attentionBias && family !== 'qwen2',
     mlpBias: reader.flag('mlp_bias', false),
     qkNorm: isQwen3,
-    rope: parseRope(reader, maxPositions),
+    attentionGate: isNext,
+    zeroCentredNorms: isNext,
+    rope: parseRope(reader, maxPositions, isNext ? QWEN3_NEXT_ROTARY : 1),
     windows: parseWindows(reader, family, layers),
     moeLayers: parseMoeLayers(reader, family, layers),
     moe: parseMoe(reader, family),
+    linearLayers: parseLinearLayers(reader, family, layers),
+    linear: parseLinearAttention(reader, family),
     maxPositions,
     eosTokenIds,
     padTokenId: reader.integers('pad_token_id')[0] ?? eosTokenIds[0] ?? 0,
@@ -156,96 +194,4 @@ function checkActivation(reader: ConfigReader): void {
   const activation = reader.text('hidden_act', 'silu')
   if (activation !== 'silu')
     throw new GspoError('BAD_MODEL_CONFIG', `config.json: hidden_act is ${activation}; only silu is known`)
-}
-
-/** transformers 5 has `rope_parameters`; 4 has `rope_theta` and `rope_scaling`, whose type is `rope_type` or `type`. */
-function parseRope(reader: ConfigReader, maxPositions: number): RopeConfig {
-  const rope = reader.section('rope_parameters') ?? reader.section('rope_scaling')
-  const theta =
-    rope?.number('rope_theta', reader.number('rope_theta', 10000)) ?? reader.number('rope_theta', 10000)
-  const outer = reader.number('partial_rotary_factor', 1)
-  const base = { theta, partialFactor: rope?.number('partial_rotary_factor', outer) ?? outer }
-  const type = rope?.text('rope_type', rope.text('type', 'default')) ?? 'default'
-  if (rope === undefined || type === 'default') return { ...base, type: 'default' }
-  const originalPositions = rope.size('original_max_position_embeddings', maxPositions)
-  switch (type) {
-    case 'linear':
-      return { ...base, type, factor: rope.number('factor') }
-    case 'llama3':
-      return {
-        ...base,
-        type,
-        factor: rope.number('factor'),
-        lowFrequencyFactor: rope.number('low_freq_factor'),
-        highFrequencyFactor: rope.number('high_freq_factor'),
-        originalPositions,
-      }
-    case 'yarn':
-      return {
-        ...base,
-        type,
-        factor: rope.number('factor', maxPositions / originalPositions),
-        originalPositions,
-        betaFast: rope.number('beta_fast', 32),
-        betaSlow: rope.number('beta_slow', 1),
-        attentionFactor: rope.optionalNumber('attention_factor'),
-        mscale: rope.optionalNumber('mscale'),
-        mscaleAllDim: rope.optionalNumber('mscale_all_dim'),
-        truncate: rope.flag('truncate', true),
-      }
-    default:
-      throw new GspoError(
-        'BAD_MODEL_CONFIG',
-        `config.json: rope type ${type} is not known; known: default, linear, llama3, yarn`,
-      )
-  }
-}
-
-/** Mistral and Mixtral slide in every layer; Qwen only with use_sliding_window, from layer max_window_layers on. */
-function parseWindows(reader: ConfigReader, family: Family, layers: number): (number | null)[] {
-  const size = reader.optionalNumber('sliding_window')
-  const kinds = reader.strings('layer_types')
-  const isQwen = family === 'qwen2' || family === 'qwen3' || family === 'qwen3_moe'
-  const isOn = size !== null && (isQwen ? reader.flag('use_sliding_window', false) : family !== 'llama')
-  const firstSliding = isQwen && family !== 'qwen3_moe' ? reader.number('max_window_layers', layers) : 0
-  return Array.from({ length: layers }, (_, layer) => {
-    const slides = kinds.length > layer ? kinds[layer] === 'sliding_attention' : isOn && layer >= firstSliding
-    return slides ? size : null
-  })
-}
-
-function parseMoeLayers(reader: ConfigReader, family: Family, layers: number): boolean[] {
-  const step = reader.size('decoder_sparse_step', 1)
-  const dense = new Set(reader.integers('mlp_only_layers'))
-  return Array.from({ length: layers }, (_, layer) => {
-    if (family === 'mixtral') return true
-    return family === 'qwen3_moe' && !dense.has(layer) && (layer + 1) % step === 0
-  })
-}
-
-function parseMoe(reader: ConfigReader, family: Family): MoeConfig | null {
-  switch (family) {
-    case 'qwen3_moe':
-      return {
-        // transformers 4 writes num_experts, 5 num_local_experts.
-        experts: reader.size('num_experts', reader.optionalNumber('num_local_experts') ?? undefined),
-        expertsPerToken: reader.size('num_experts_per_tok'),
-        expertSize: reader.size('moe_intermediate_size'),
-        normalise: reader.flag('norm_topk_prob', false),
-        naming: 'qwen',
-      }
-    case 'mixtral':
-      return {
-        experts: reader.size('num_local_experts'),
-        expertsPerToken: reader.size('num_experts_per_tok'),
-        expertSize: reader.size('intermediate_size'),
-        normalise: true,
-        naming: 'mixtral',
-      }
-    case 'qwen3':
-    case 'qwen2':
-    case 'llama':
-    case 'mistral':
-      return null
-  }
 }

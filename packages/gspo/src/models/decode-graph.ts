@@ -3,9 +3,11 @@ import { addDims, mulDims } from '../graph/dims.ts'
 import { GraphBuilder, type Graph } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
 import { cachedAttention, type CacheDims } from './attention.ts'
-import { decoderStack } from './decoder.ts'
+import { decoderStack, type TokenMixers } from './decoder.ts'
 import { adapterMatrices, embed, frozenWeights, headWeight, type LayerContext } from './layers.ts'
-import type { ModelSource } from './training-graph.ts'
+import { keptLinear } from './linear-core.ts'
+import { linearSizes } from './modules.ts'
+import { LINEAR_INPUTS, type ModelSource } from './training-graph.ts'
 
 const DIMS: CacheDims = { rows: 'R', queries: 'Q', cached: 'M' }
 
@@ -13,6 +15,14 @@ const DIMS: CacheDims = { rows: 'R', queries: 'Q', cached: 'M' }
 export function cacheNames(layer: number): { keys: string; values: string } {
   return { keys: `keys_${layer}`, values: `values_${layer}` }
 }
+
+/** Names of a linear attention layer's state: inputs, and outputs with `next_` before them. */
+export function stateNames(layer: number): { recent: string; memory: string } {
+  return { recent: `recent_${layer}`, memory: `memory_${layer}` }
+}
+
+/** Name of the levels input of linear attention; a run then takes `CHUNK_TOKENS` new tokens at most. */
+export const LEVELS_INPUT = 'levels'
 
 /** Outputs `probabilities` [R, vocab]; inputs logits [R, vocab] and inverse_temperature. */
 export function probabilityGraph(vocabSize: number): Graph {
@@ -28,8 +38,10 @@ export function stepMaskName(window: number | null): string {
 
 /**
  * Outputs `logits` [R, vocab] of each row's last token and `cache` [2 * layers, R, kvHeads, Q, size]: the new
- * tokens' keys and values, layer by layer, keys first.
- * Inputs: ids [R, Q], positions [R * Q, 1], cos and sin, masks [R, 1, 1, Q, M + Q], keys_i and values_i, adapter.
+ * tokens' keys and values, layer by layer of those with softmax attention, keys first; for each layer of linear
+ * attention next_recent_i [R, kernel - 1, channels] and next_memory_i [R, valueHeads, keySize, valueSize].
+ * Inputs: ids [R, Q], positions [R * Q, 1], cos and sin, masks [R, 1, 1, Q, M + Q], keys_i and values_i, adapter; with
+ * linear attention recent_i and memory_i, is_token [R * Q, 1] and levels [Q, Q].
  */
 export function decodeGraph(source: ModelSource): Graph {
   const g = new GraphBuilder()
@@ -65,12 +77,40 @@ export function decodeGraph(source: ModelSource): Graph {
     },
     (_layer, keys, values) => fresh.push(keys, values),
   )
-  const { hidden } = decoderStack(context, embed(context, ids), rope, attend)
+  const states: Record<string, Tensor> = {}
+  const recur = keptRecurrence(context, states)
+  const { hidden } = decoderStack(context, embed(context, ids), rope, { attend, recur })
   const last = g.gatherRows(hidden, g.input('last_rows', [rows], 'i32'))
   const logits = g.matmul(last, headWeight(context, 'decode-head'), { transB: true })
   const cache = g.concat(
     fresh.map((part) => g.reshape(part, [1, ...part.shape])),
     0,
   )
-  return g.finish({ logits, cache })
+  return g.finish({ logits, cache, ...states })
+}
+
+/** The mixer of linear attention layers, which adds what they leave behind to `states`; null for models without. */
+function keptRecurrence(context: LayerContext, states: Record<string, Tensor>): TokenMixers['recur'] {
+  const { g, config } = context
+  const { linear } = config
+  if (linear === null) return null
+  const { rows, queries } = DIMS
+  const core = keptLinear(
+    context,
+    linear,
+    { rows, chunks: 1, chunkLength: queries, levels: g.input(LEVELS_INPUT, [queries, queries]) },
+    (layer) => {
+      const names = stateNames(layer)
+      return {
+        recent: g.input(names.recent, [rows, linear.kernel - 1, linearSizes(linear).channels]),
+        memory: g.input(names.memory, [rows, linear.valueHeads, linear.keySize, linear.valueSize]),
+      }
+    },
+    (layer, { recent, memory }) => {
+      const names = stateNames(layer)
+      states[`next_${names.recent}`] = recent
+      states[`next_${names.memory}`] = memory
+    },
+  )
+  return { core, isToken: g.input(LINEAR_INPUTS.isToken, [mulDims(rows, queries), 1]) }
 }

@@ -1,11 +1,19 @@
 /** The stack of decoder layers over flat tokens [T, hidden]; attention is given from outside, by what it may see. */
 import type { Tensor } from '../graph/ops.ts'
 import { gatedFeedForward, linear, norm, projectHeads, type LayerContext, type RopeInputs } from './layers.ts'
+import { gatedDeltaNet, type LinearCore } from './gated-delta-net.ts'
 import { attentionModule, denseNames } from './modules.ts'
 import { expertFeedForward, type Routing } from './moe.ts'
 
 /** Mixes q [T, heads * size] with k and v [T, kvHeads * size] of the tokens it may see. */
 export type AttentionCore = (layer: number, heads: { q: Tensor; k: Tensor; v: Tensor }) => Tensor
+
+/** How tokens of a layer come to know of others. */
+export interface TokenMixers {
+  readonly attend: AttentionCore
+  /** Only for families with linear attention. */
+  readonly recur: { readonly core: LinearCore; readonly isToken: Tensor } | null
+}
 
 /** The last norm's output [T, hidden], and what each layer of experts decided, by layer. */
 export interface StackOutput {
@@ -18,16 +26,16 @@ export function decoderStack(
   context: LayerContext,
   embedded: Tensor,
   rope: RopeInputs,
-  attend: AttentionCore,
+  { attend, recur }: TokenMixers,
 ): StackOutput {
   const { g, config } = context
   const routings = new Map<number, Routing>()
   let x = embedded
   for (let layer = 0; layer < config.layers; layer++) {
-    const attention = attentionModule(layer)
     const normed = norm(context, `model.layers.${layer}.input_layernorm`, x)
-    const mixed = attend(layer, projectHeads(context, attention, normed, rope))
-    x = g.add(x, linear(context, `${attention}.o_proj`, mixed, config.hiddenSize, config.outputBias))
+    if (config.linear !== null && recur !== null && config.linearLayers[layer] === true)
+      x = g.add(x, gatedDeltaNet(context, config.linear, layer, normed, recur.isToken, recur.core))
+    else x = g.add(x, selfAttention(context, layer, normed, rope, attend))
     const inner = norm(context, `model.layers.${layer}.post_attention_layernorm`, x)
     if (config.moe !== null && config.moeLayers[layer] === true) {
       const { output, routing } = expertFeedForward(context, config.moe, layer, inner)
@@ -36,4 +44,20 @@ export function decoderStack(
     } else x = g.add(x, gatedFeedForward(context, denseNames(layer), inner, config.intermediateSize))
   }
   return { hidden: norm(context, 'model.norm', x), routings }
+}
+
+/** The output [T, hidden] of a layer's softmax attention. */
+function selfAttention(
+  context: LayerContext,
+  layer: number,
+  normed: Tensor,
+  rope: RopeInputs,
+  attend: AttentionCore,
+): Tensor {
+  const { g, config } = context
+  const module = attentionModule(layer)
+  const { gate, ...heads } = projectHeads(context, module, normed, rope)
+  const mixed = attend(layer, heads)
+  const gated = gate === undefined ? mixed : g.mul(mixed, g.unary('sigmoid', gate))
+  return linear(context, `${module}.o_proj`, gated, config.hiddenSize, config.outputBias)
 }

@@ -6,7 +6,7 @@ import type { Tensor } from '../graph/ops.ts'
 import type { ModelConfig } from './config.ts'
 import { targetsInput } from './head.ts'
 import { headWeight, type LayerContext } from './layers.ts'
-import { scoredRows } from './training-graph.ts'
+import { ONE_PART, scoredRows, type BatchShape } from './training-graph.ts'
 
 /** One weight in the flat vector. */
 export interface FullTensor {
@@ -29,7 +29,7 @@ export const WEIGHTS_INPUT = 'weights'
 export function fullLayout(config: ModelConfig): FullLayout {
   const shapes = new Map<string, readonly number[]>()
   const g = new GraphBuilder()
-  buildLogits(g, config, (name, shape) => {
+  buildLogits(g, config, ONE_PART, (name, shape) => {
     shapes.set(name, shape)
     return g.input(name, shape)
   })
@@ -48,7 +48,7 @@ export function fullLayout(config: ModelConfig): FullLayout {
  * Outputs `loss`, the mean cross-entropy over the scored tokens, and `gradient`, flat in the layout's order.
  * Inputs as of the scoring graph, with the weights instead of an adapter, and token_weights [N].
  */
-export function fullGraph(config: ModelConfig, layout: FullLayout): Graph {
+export function fullGraph(config: ModelConfig, layout: FullLayout, shape: BatchShape): Graph {
   const g = new GraphBuilder()
   const flat = g.input(WEIGHTS_INPUT, [layout.length])
   const byName = new Map(
@@ -56,7 +56,7 @@ export function fullGraph(config: ModelConfig, layout: FullLayout): Graph {
       return [name, g.reshape(g.slice(flat, 0, offset, offset + sizeOf(shape)), shape)] as const
     }),
   )
-  const logits = buildLogits(g, config, (name, shape) => byName.get(name) ?? g.input(name, shape))
+  const logits = buildLogits(g, config, shape, (name, size) => byName.get(name) ?? g.input(name, size))
   // log softmax by the shifted exponentials: the shift takes no part in the gradient.
   const shift = g.stopGradient(g.maximum(logits, [1], true))
   const partition = g.add(g.unary('log', g.sum(g.unary('exp', g.sub(logits, shift)), [1], true)), shift)
@@ -72,10 +72,15 @@ export function fullGraph(config: ModelConfig, layout: FullLayout): Graph {
   return g.finish({ loss, gradient: g.concat(parts, 0) })
 }
 
-function buildLogits(g: GraphBuilder, config: ModelConfig, weight: LayerContext['weight']): Tensor {
+function buildLogits(
+  g: GraphBuilder,
+  config: ModelConfig,
+  shape: BatchShape,
+  weight: LayerContext['weight'],
+): Tensor {
   const adapter = { scale: 0, all: [], of: () => undefined }
   const context: LayerContext = { g, config, weight, adapter }
-  const { hidden } = scoredRows(context, 1)
+  const { hidden } = scoredRows(context, shape)
   return g.matmul(hidden, headWeight(context), { transB: true })
 }
 

@@ -72,9 +72,16 @@ export function linear(
   return g.add(y, g.matmul(low, lora.b, { transB: true, alpha: adapter.scale }))
 }
 
-/** RMSNorm with the weight of `module`. */
+/** RMSNorm with the weight of `module`, which is around 1 or, in some families, around 0. */
 export function norm({ g, config, weight }: LayerContext, module: string, x: Tensor): Tensor {
-  return g.rmsNorm(x, weight(`${module}.weight`, [Number(x.shape.at(-1))]), config.normEpsilon)
+  const stored = weight(`${module}.weight`, [Number(x.shape.at(-1))])
+  const scale = config.zeroCentredNorms ? g.add(stored, g.constant(1)) : stored
+  return g.rmsNorm(x, scale, config.normEpsilon)
+}
+
+/** x sigmoid(x) */
+export function silu(g: GraphBuilder, x: Tensor): Tensor {
+  return g.mul(x, g.unary('sigmoid', x))
 }
 
 /** Rotary embedding's inputs: a position for each token, and tables of cosine and sine. */
@@ -86,29 +93,42 @@ export interface RopeInputs {
   readonly sin: Tensor
 }
 
-/** Queries, keys and values of T tokens, rotated: q [T, heads * size], k and v [T, kvHeads * size]. */
+/**
+ * Queries, keys and values of T tokens, rotated: q [T, heads * size], k and v [T, kvHeads * size]; and the gate on
+ * what attention gives, as wide as q, where the family has one.
+ */
 export function projectHeads(
   context: LayerContext,
   module: string,
   x: Tensor,
   rope: RopeInputs,
-): { q: Tensor; k: Tensor; v: Tensor } {
+): { q: Tensor; k: Tensor; v: Tensor; gate: Tensor | undefined } {
   const { g, config } = context
   const tokens = dimOf(x, 0)
-  const project = (name: string, heads: number): Tensor =>
-    linear(context, `${module}.${name}_proj`, x, heads * config.headSize, config.qkvBias)
-  const rotate = (y: Tensor, name: string, heads: number): Tensor => {
-    const width = heads * config.headSize
+  const { heads, kvHeads, headSize } = config
+  const project = (name: string, width: number): Tensor =>
+    linear(context, `${module}.${name}_proj`, x, width, config.qkvBias)
+  const rotate = (y: Tensor, name: string, count: number): Tensor => {
+    const width = count * headSize
     const normed = config.qkNorm
-      ? norm(context, `${module}.${name}_norm`, g.reshape(y, [mulDims(tokens, heads), config.headSize]))
+      ? norm(context, `${module}.${name}_norm`, g.reshape(y, [mulDims(tokens, count), headSize]))
       : y
-    const turned = g.rope(g.reshape(normed, [tokens, 1, width]), rope.positions, rope.cos, rope.sin, heads)
+    const turned = g.rope(g.reshape(normed, [tokens, 1, width]), rope.positions, rope.cos, rope.sin, count)
     return g.reshape(turned, [tokens, width])
   }
+  const queryWidth = heads * headSize
+  /** q_proj gives each head its query and then its gate. */
+  const half = (both: Tensor, start: number): Tensor =>
+    g.reshape(g.slice(g.reshape(both, [tokens, heads, 2 * headSize]), 2, start, start + headSize), [
+      tokens,
+      queryWidth,
+    ])
+  const queries = project('q', config.attentionGate ? 2 * queryWidth : queryWidth)
   return {
-    q: rotate(project('q', config.heads), 'q', config.heads),
-    k: rotate(project('k', config.kvHeads), 'k', config.kvHeads),
-    v: project('v', config.kvHeads),
+    q: rotate(config.attentionGate ? half(queries, 0) : queries, 'q', heads),
+    k: rotate(project('k', kvHeads * headSize), 'k', kvHeads),
+    v: project('v', kvHeads * headSize),
+    gate: config.attentionGate ? half(queries, headSize) : undefined,
   }
 }
 
@@ -122,7 +142,7 @@ export function gatedFeedForward(
   const { g, config } = context
   const gate = linear(context, names.gate, x, innerSize, config.mlpBias)
   const up = linear(context, names.up, x, innerSize, config.mlpBias)
-  const active = g.mul(g.mul(gate, g.unary('sigmoid', gate)), up)
+  const active = g.mul(silu(g, gate), up)
   return linear(context, names.down, active, config.hiddenSize, config.mlpBias)
 }
 

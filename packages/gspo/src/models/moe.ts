@@ -4,7 +4,7 @@ import { dimOf, type GraphBuilder } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
 import type { MoeConfig } from './config.ts'
 import { gatedFeedForward, linear, type LayerContext } from './layers.ts'
-import { expertNames, routerModule } from './modules.ts'
+import { expertNames, routerModule, sharedExpertModule, sharedExpertNames } from './modules.ts'
 
 /** What the router of one layer decided for T tokens. */
 export interface Routing {
@@ -50,7 +50,19 @@ export function expertFeedForward(
     g.gatherRows(g.reshape(g.slice(sharesByExpert, 0, expert, expert + 1), [tokens, 1]), row),
   )
   const weighted = g.mul(g.concat(outputs, 0), g.concat(sortedShares, 0))
-  return { output: g.scatterAddRows(weighted, order, tokens), routing: { probabilities, chosen } }
+  const routed = g.scatterAddRows(weighted, order, tokens)
+  const output =
+    moe.sharedExpertSize === null
+      ? routed
+      : g.add(routed, sharedExpert(context, moe.sharedExpertSize, layer, x))
+  return { output, routing: { probabilities, chosen } }
+}
+
+/** The expert of all tokens, behind a gate of one number a token. */
+function sharedExpert(context: LayerContext, size: number, layer: number, x: Tensor): Tensor {
+  const gate = linear(context, `${sharedExpertModule(layer)}_gate`, x, 1)
+  const output = gatedFeedForward(context, sharedExpertNames(layer), x, size)
+  return context.g.mul(context.g.unary('sigmoid', gate), output)
 }
 
 /**

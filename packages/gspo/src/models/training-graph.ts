@@ -6,10 +6,11 @@ import type { AdapterLayout, LoraConfig } from '../lora.ts'
 import type { Checkpoint } from '../weights/checkpoint.ts'
 import { groupAttention, type GroupDims, type GroupMasks } from './attention.ts'
 import type { ModelConfig } from './config.ts'
-import { decoderStack, type StackOutput } from './decoder.ts'
+import { decoderStack, type StackOutput, type TokenMixers } from './decoder.ts'
 import { headScores, headScoresWithGradient, scoredDim } from './head.ts'
 import { adapterMatrices, embed, frozenWeights, headWeight, type LayerContext } from './layers.ts'
 import { lossGraph, type LossVariant } from './loss.ts'
+import { groupLinear, type ChunkedRows } from './linear-core.ts'
 import { balancingLoss } from './moe.ts'
 
 /** What all graphs of one model are made from. */
@@ -20,8 +21,37 @@ export interface ModelSource {
   readonly layout: AdapterLayout
 }
 
-/** Sizes: R prompts, G completions each, P and C tokens, N scored tokens, L the caller's completion length. */
-const DIMS: GroupDims = { prompts: 'R', group: 'G', promptLength: 'P', completionLength: 'C' }
+/** What of a batch shapes the graph itself: how many parts something runs in, one after the other. */
+export interface BatchShape {
+  /** Of the scored tokens, in the head. */
+  readonly headChunks: number
+  /** Of prompts and completions, in layers of linear attention; 1 in models without. */
+  readonly promptChunks: number
+  readonly completionChunks: number
+}
+
+/** Everything in one part. */
+export const ONE_PART: BatchShape = { headChunks: 1, promptChunks: 1, completionChunks: 1 }
+
+/**
+ * Sizes: R prompts, G completions each, of chunks of P and C tokens, N scored tokens, L the caller's completion
+ * length.
+ */
+function groupDims({ promptChunks, completionChunks }: BatchShape): GroupDims {
+  return {
+    prompts: 'R',
+    group: 'G',
+    promptLength: mulDims(promptChunks, 'P'),
+    completionLength: mulDims(completionChunks, 'C'),
+  }
+}
+
+/** Names of the inputs that only models with linear attention take. */
+export const LINEAR_INPUTS = {
+  isToken: 'is_token',
+  promptLevels: 'prompt_levels',
+  completionLevels: 'completion_levels',
+} as const
 
 /** Names of the mask inputs of a sliding-window size (null: no window). */
 export function maskNames(window: number | null): { prompt: string; completion: string } {
@@ -33,13 +63,13 @@ export function maskNames(window: number | null): { prompt: string; completion: 
  * Outputs `logps` and `entropies` [N] of the scored tokens.
  * Inputs: prompt_ids [R, P], completion_ids [R, G, C], positions [T, 1], cos and sin, masks,
  * score_rows [N] (the token, of all T, whose output predicts), targets_0, targets_1, ... (N in all, a chunk of the
- * head each), inverse_temperature.
+ * head each), inverse_temperature; with linear attention is_token [T, 1] and the levels of both kinds of chunks.
  */
-export function scoreGraph(source: ModelSource, chunks: number): Graph {
+export function scoreGraph(source: ModelSource, shape: BatchShape): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
-  const { hidden } = scoredRows(context, chunks)
-  return g.finish(headScores(g, hidden, headWeight(context), chunks))
+  const { hidden } = scoredRows(context, shape)
+  return g.finish(headScores(g, hidden, headWeight(context), shape.headChunks))
 }
 
 /**
@@ -48,12 +78,13 @@ export function scoreGraph(source: ModelSource, chunks: number): Graph {
  * also `expert_tokens`, how many tokens each expert got, layer by layer; when balanced, inputs token_shares [T, 1]
  * (1 in sum) and balance, the weight of the load-balancing loss.
  */
-export function lossAndGradientGraph(source: ModelSource, variant: LossVariant, chunks: number): Graph {
+export function lossAndGradientGraph(source: ModelSource, variant: LossVariant, shape: BatchShape): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
-  const { hidden, routings } = scoredRows(context, chunks)
-  const { logps, entropies } = headScoresWithGradient(g, hidden, headWeight(context), chunks)
-  const slots = g.input('slots', [scoredDim(chunks)], 'i32')
+  const { headChunks } = shape
+  const { hidden, routings } = scoredRows(context, shape)
+  const { logps, entropies } = headScoresWithGradient(g, hidden, headWeight(context), headChunks)
+  const slots = g.input('slots', [scoredDim(headChunks)], 'i32')
   const padded = g.scatterAddRows(logps, slots, mulDims('B', 'L'))
   const policyLoss = lossGraph(g, g.reshape(padded, ['B', 'L']), variant)
   const { moe } = source.config
@@ -62,7 +93,12 @@ export function lossAndGradientGraph(source: ModelSource, variant: LossVariant, 
       ? g.add(
           policyLoss,
           g.mul(
-            balancingLoss(g, moe, [...routings.values()], g.input('token_shares', [tokenCount(), 1])),
+            balancingLoss(
+              g,
+              moe,
+              [...routings.values()],
+              g.input('token_shares', [tokenCount(groupDims(shape)), 1]),
+            ),
             g.input('balance', []),
           ),
         )
@@ -80,12 +116,13 @@ function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: Mod
 }
 
 /** Hidden rows that predict the scored tokens, divided by the temperature: [N, hidden]. */
-export function scoredRows(context: LayerContext, chunks: number): StackOutput {
+export function scoredRows(context: LayerContext, shape: BatchShape): StackOutput {
   const { g, config } = context
-  const { prompts, group, promptLength, completionLength } = DIMS
+  const dims = groupDims(shape)
+  const { prompts, group, promptLength, completionLength } = dims
   const promptTokens = mulDims(prompts, promptLength)
   const completionTokens = mulDims(prompts, group, completionLength)
-  const total = tokenCount()
+  const total = tokenCount(dims)
   const ids = g.concat(
     [
       g.reshape(g.input('prompt_ids', [prompts, promptLength], 'i32'), [promptTokens]),
@@ -107,14 +144,35 @@ export function scoredRows(context: LayerContext, chunks: number): StackOutput {
       completion: g.input(names.completion, [prompts, 1, group, 1, completionLength, seen]),
     }
   }
-  const attend = groupAttention(g, config, DIMS, masksOf)
-  const { hidden, routings } = decoderStack(context, embed(context, ids), rope, attend)
-  const scored = g.gatherRows(hidden, g.input('score_rows', [scoredDim(chunks)], 'i32'))
+  const mixers: TokenMixers = {
+    attend: groupAttention(g, config, dims, masksOf),
+    recur: groupRecurrence(context, dims, shape),
+  }
+  const { hidden, routings } = decoderStack(context, embed(context, ids), rope, mixers)
+  const scored = g.gatherRows(hidden, g.input('score_rows', [scoredDim(shape.headChunks)], 'i32'))
   return { hidden: g.mul(scored, g.input('inverse_temperature', [])), routings }
 }
 
+/** The mixer of linear attention layers; null for models without. */
+function groupRecurrence(context: LayerContext, dims: GroupDims, shape: BatchShape): TokenMixers['recur'] {
+  const { g, config } = context
+  if (config.linear === null) return null
+  const chunked = (rows: Dim, chunks: number, chunkLength: Dim, levels: string): ChunkedRows => ({
+    rows,
+    chunks,
+    chunkLength,
+    levels: g.input(levels, [chunkLength, chunkLength]),
+  })
+  const prompts = chunked(dims.prompts, shape.promptChunks, 'P', LINEAR_INPUTS.promptLevels)
+  const rows = mulDims(dims.prompts, dims.group)
+  const completions = chunked(rows, shape.completionChunks, 'C', LINEAR_INPUTS.completionLevels)
+  return {
+    core: groupLinear(context, config.linear, dims.group, prompts, completions),
+    isToken: g.input(LINEAR_INPUTS.isToken, [tokenCount(dims), 1]),
+  }
+}
+
 /** All tokens of a run: T. */
-function tokenCount(): Dim {
-  const { prompts, group, promptLength, completionLength } = DIMS
+function tokenCount({ prompts, group, promptLength, completionLength }: GroupDims): Dim {
   return addDims(mulDims(prompts, promptLength), mulDims(prompts, group, completionLength))
 }

@@ -4,8 +4,9 @@
  * checkout) or `dist/` (installed). Plain JavaScript that also parses on old versions of Node.
  */
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs'
 import module from 'node:module'
+import { homedir } from 'node:os'
 import { dirname, join, sep } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
@@ -23,6 +24,7 @@ else await runHere()
 
 /** Runs the command in this process. */
 async function runHere() {
+  useCompileCache()
   if (!inCheckout) {
     await import(pathToFileURL(builtEntry).href)
     return
@@ -36,6 +38,30 @@ async function runHere() {
   const options = process.env.NODE_OPTIONS ?? ''
   if (!options.includes(option)) process.env.NODE_OPTIONS = `${options} ${option}`.trim()
   await import(pathToFileURL(sourceEntry).href)
+}
+
+/**
+ * Keeps compiled code in the user's cache folder, for child processes too: a command starts in half the time. Where
+ * there is no such folder, or it cannot be written to (a service, a container), nothing is kept and all works.
+ */
+function useCompileCache() {
+  const folder = process.env.NODE_COMPILE_CACHE ?? makeCacheFolder()
+  if (folder === null) return
+  process.env.NODE_COMPILE_CACHE = folder
+  module.enableCompileCache(folder)
+}
+
+/** `gym-node` in the user's cache folder, or null. One level at a time: Node's recursive way can hang under /proc. */
+function makeCacheFolder() {
+  try {
+    const base = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
+    const folder = join(base, 'gym-node')
+    for (const level of [base, folder]) if (!existsSync(level)) mkdirSync(level, { mode: 0o700 })
+    accessSync(folder, constants.W_OK)
+    return folder
+  } catch {
+    return null // no home, or a read-only one
+  }
 }
 
 /** Hands over to the Node of the npm package `node`, which a checkout installs; says so when there is none. */

@@ -4,14 +4,9 @@
  */
 import { pino, type Logger } from 'pino'
 import pretty from 'pino-pretty'
+import type { LOG_FORMATS, LOG_LEVELS } from './log-levels.ts'
 
 export type { Logger }
-
-/** Levels that `log.level` takes. */
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
-
-/** `auto` is `pretty` on a terminal and `json` elsewhere. */
-export const LOG_FORMATS = ['auto', 'json', 'pretty'] as const
 
 /** How to log. */
 export interface LogOptions {

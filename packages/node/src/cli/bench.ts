@@ -1,7 +1,5 @@
 /** `gym-node bench`: what this machine does with a model or a ring, as one line of JSON for scripts and reports. */
 import { availableParallelism } from 'node:os'
-import { benchStep } from '@gym-node/gspo'
-import { benchAllReduce } from '@gym-node/ring'
 import { Command, Option } from 'commander'
 import { NodeError } from '../errors.ts'
 
@@ -45,6 +43,7 @@ function stepCommand(): Command {
     .option('--threads <n>', 'threads of the engine (all cores)')
     .option('--use-4bit', 'keep the frozen weights in 4 bits')
     .action(async (flags: StepFlags) => {
+      const { benchStep } = await import('@gym-node/gspo')
       print(
         await benchStep({
           model: flags.model,
@@ -82,6 +81,7 @@ function allReduceCommand(): Command {
     )
     .option('--runs <n>', 'rounds that count', '5')
     .action(async (flags: AllReduceFlags) => {
+      const { benchAllReduce } = await import('@gym-node/ring')
       print(
         await benchAllReduce({
           nodes: whole('--nodes', flags.nodes),

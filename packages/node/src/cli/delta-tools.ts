@@ -1,6 +1,5 @@
 /** The subcommands of `gym-node delta` that write files: export, apply, import, convert, merge; and diff. */
 import { basename, resolve } from 'node:path'
-import { modelSha256 } from '@gym-node/gspo'
 import {
   DELTA_COMPRESSIONS,
   DELTA_DTYPES,
@@ -9,9 +8,8 @@ import {
   type Identity,
 } from '@gym-node/wire'
 import { Option, type Command } from 'commander'
-import { diffPaths } from '../delta-tools/diff.ts'
-import { applyDeltas, convertDelta, importAdapter, type Applied } from '../delta-tools/export-import.ts'
-import { mergeAdapter } from '../delta-tools/merge.ts'
+import type { diffPaths } from '../delta-tools/diff.ts'
+import type { Applied } from '../delta-tools/export-import.ts'
 import { NodeError } from '../errors.ts'
 import { EXIT_CODES } from '../exit-codes.ts'
 import { statePaths } from '../state/folder.ts'
@@ -43,6 +41,7 @@ export function addDeltaTools(delta: Command, outcome: Outcome): void {
     .option('--base <path>', 'adapter before the round: a PEFT folder or a state file')
     .addOption(out('folder to write'))
     .action(async (file: string, flags: ApplyFlags) => {
+      const { applyDeltas } = await import('../delta-tools/export-import.ts')
       report(
         await applyDeltas({
           deltas: [file],
@@ -60,6 +59,7 @@ export function addDeltaTools(delta: Command, outcome: Outcome): void {
     .option('--allow-other-base', 'apply a delta to an adapter that it was not made from')
     .addOption(out('folder to write'))
     .action(async (files: string[], flags: ApplyFlags) => {
+      const { applyDeltas } = await import('../delta-tools/export-import.ts')
       report(
         await applyDeltas({
           deltas: files,
@@ -77,6 +77,8 @@ export function addDeltaTools(delta: Command, outcome: Outcome): void {
     .option('--job <name>', 'job to name in the file', 'default')
     .addOption(out('delta file to write'))
     .action(async (folder: string, flags: StoreFlags & { model: string; job: string }) => {
+      const { modelSha256 } = await import('@gym-node/gspo')
+      const { importAdapter } = await import('../delta-tools/export-import.ts')
       const baseModel = { id: basename(resolve(flags.model)), sha256: await modelSha256(flags.model) }
       const { job, dtype, compression } = flags
       const bytes = await importAdapter({
@@ -96,6 +98,7 @@ export function addDeltaTools(delta: Command, outcome: Outcome): void {
     .argument('<file>', 'delta file')
     .addOption(out('delta file to write'))
     .action(async (file: string, flags: StoreFlags) => {
+      const { convertDelta } = await import('../delta-tools/export-import.ts')
       const { out: path, dtype, compression } = flags
       const converted = await convertDelta({
         input: file,
@@ -115,6 +118,7 @@ export function addDeltaTools(delta: Command, outcome: Outcome): void {
     .addOption(new Option('--adapter <folder>', 'PEFT adapter folder').makeOptionMandatory())
     .addOption(out('folder to write'))
     .action(async (flags: { model: string; adapter: string; out: string }) => {
+      const { mergeAdapter } = await import('../delta-tools/merge.ts')
       const { merged, bytes } = await mergeAdapter(flags)
       process.stdout.write(`${flags.out}: ${merged} weights changed, ${formatBytes(bytes)}\n`)
     })
@@ -125,6 +129,7 @@ export function addDeltaTools(delta: Command, outcome: Outcome): void {
     .argument('<right>', 'delta file or PEFT folder')
     .option('--json', 'print JSON')
     .action(async (left: string, right: string, flags: { json?: boolean }) => {
+      const { diffPaths } = await import('../delta-tools/diff.ts')
       const difference = await diffPaths(left, right)
       if (!difference.isEqual) outcome.exitCode = EXIT_CODES.check_failed.code
       process.stdout.write(flags.json === true ? `${JSON.stringify(difference)}\n` : diffText(difference))

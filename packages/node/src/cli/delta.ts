@@ -1,9 +1,7 @@
 /** `gym-node delta`: looks into delta files, checks them, and turns them into what other programs read. */
 import { Command, Option } from 'commander'
-import { inspectDelta } from '../delta-commands/inspect.ts'
-import { qualityCommand, type QualityFlags } from '../delta-commands/quality.ts'
-import { replayCommand, type ReplayFlags } from '../delta-commands/replay.ts'
-import { verifyDeltaFile } from '../delta-commands/verify.ts'
+import type { QualityFlags } from '../delta-commands/quality.ts'
+import type { ReplayFlags } from '../delta-commands/replay.ts'
 import { EXIT_CODES } from '../exit-codes.ts'
 import { listenForStop } from '../signals.ts'
 import { addDeltaTools } from './delta-tools.ts'
@@ -33,6 +31,7 @@ export function deltaCommand(outcome: Outcome): Command {
     .argument('<file>', 'delta file')
     .option('--json', 'print JSON')
     .action(async (file: string, flags: { json?: boolean }) => {
+      const { inspectDelta } = await import('../delta-commands/inspect.ts')
       process.stdout.write(await inspectDelta(file, flags.json === true))
     })
   delta
@@ -41,6 +40,7 @@ export function deltaCommand(outcome: Outcome): Command {
     .argument('<file...>', 'delta files')
     .option('--json', 'print JSON, one object a line')
     .action(async (files: string[], flags: { json?: boolean }) => {
+      const { verifyDeltaFile } = await import('../delta-commands/verify.ts')
       for (const file of files) finish(await verifyDeltaFile(file, flags.json === true))
     })
   delta
@@ -58,6 +58,7 @@ export function deltaCommand(outcome: Outcome): Command {
     .option('--strict', 'demand a bit-identical delta')
     .option('--json', 'print JSON')
     .action(async (file: string, flags: ReplayFlags) => {
+      const { replayCommand } = await import('../delta-commands/replay.ts')
       finish(await untilStopped((signal) => replayCommand(file, flags, signal)))
     })
   delta
@@ -72,6 +73,7 @@ export function deltaCommand(outcome: Outcome): Command {
     .option('--model <folder>', 'Hugging Face model folder')
     .option('--json', 'print JSON, one object a line')
     .action(async (files: string[], flags: QualityFlags) => {
+      const { qualityCommand } = await import('../delta-commands/quality.ts')
       finish(await untilStopped((signal) => qualityCommand(files, flags, signal)))
     })
   addDeltaTools(delta, outcome)

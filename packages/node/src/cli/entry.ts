@@ -9,3 +9,6 @@ process.stdout.on('error', (error: unknown) => {
 })
 
 process.exitCode = await runCommandLine(process.argv.slice(2))
+// Everything is closed and written (pipes and files are written synchronously), but timers that libp2p forgets keep
+// the process for a second more. With a parent's channel the process ends by itself once the last message is out.
+if (process.channel === undefined) process.exit()

@@ -2,9 +2,6 @@
  * How an error reaches a person: one line with its code and the next step, and an exit code. Knows the error
  * classes of all packages; the stack is for --debug.
  */
-import { GspoError } from '@gym-node/gspo'
-import { RingError } from '@gym-node/ring'
-import { WireError } from '@gym-node/wire'
 import { messageOf, NODE_ERRORS, NodeError } from '../errors.ts'
 import { EXIT_CODES, type ExitName } from '../exit-codes.ts'
 
@@ -44,15 +41,15 @@ export function presentError(error: unknown): PresentedError {
     const { exit, next } = NODE_ERRORS[error.code]
     return { code: error.code, message: error.message, next, exitCode: EXIT_CODES[exit].code }
   }
-  if (error instanceof RingError) {
+  if (isErrorNamed(error, 'RingError')) {
     const { exit, next } = RING_NEXT[error.code] ?? {
       exit: 'network',
       next: 'look at the log for the peer and the round',
     }
     return { code: error.code, message: error.message, next, exitCode: EXIT_CODES[exit].code }
   }
-  if (error instanceof GspoError) return presentTrainerError(error)
-  if (error instanceof WireError) {
+  if (isErrorNamed(error, 'GspoError')) return presentTrainerError(error)
+  if (isErrorNamed(error, 'WireError')) {
     return {
       code: error.code,
       message: error.message,
@@ -74,7 +71,12 @@ export function errorLine(error: PresentedError): string {
   return `error ${error.code}: ${message}${error.next === '' ? '' : ` (${error.next})`}`
 }
 
-function presentTrainerError(error: GspoError): PresentedError {
+/** An error of another package, told by its name: printing one must not load an engine or a network. */
+function isErrorNamed(error: unknown, name: string): error is Error & { readonly code: string } {
+  return error instanceof Error && error.name === name && 'code' in error && typeof error.code === 'string'
+}
+
+function presentTrainerError(error: Error & { readonly code: string }): PresentedError {
   if (error.code === 'BAD_CONFIG') {
     return {
       code: error.code,

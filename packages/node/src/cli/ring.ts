@@ -1,6 +1,5 @@
 /** `gym-node ring`: several daemons on this machine train together, as a demonstration and as a test of a machine. */
 import { Command } from 'commander'
-import { runRing } from '../ring-command/launcher.ts'
 import type { RingFlags } from '../ring-command/options.ts'
 
 const HELP = `
@@ -33,6 +32,7 @@ export function ringCommand(): Command {
     .option('--set <key=value>', "set any key of the daemons' configuration (repeatable)", collect)
     .addHelpText('after', HELP)
     .action(async (flags: RingFlags) => {
+      const { runRing } = await import('../ring-command/launcher.ts')
       await runRing(flags)
     })
 }

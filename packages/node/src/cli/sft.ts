@@ -1,5 +1,5 @@
 /** `gym-node sft`: supervised training from random weights, to where reinforcement learning has something to do. */
-import { resolveSftConfig, runSft, type SftProgress } from '@gym-node/gspo'
+import type { SftProgress } from '@gym-node/gspo'
 import { Command } from 'commander'
 import { NodeError } from '../errors.ts'
 
@@ -33,6 +33,7 @@ export function sftCommand(): Command {
     .option('--threads <n>', 'threads of the engine')
     .option('--json', 'print JSON lines')
     .action(async (flags: SftFlags) => {
+      const { resolveSftConfig, runSft } = await import('@gym-node/gspo')
       const config = resolveSftConfig({
         model: flags.model,
         dataset: [...flags.dataset],

@@ -3,8 +3,7 @@ import { Command } from 'commander'
 import { loadConfig, type ConfigSources } from '../config/load.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import { isDeepStrictEqual } from 'node:util'
-import { runDaemon } from '../daemon.ts'
-import { createLogger, type Logger } from '../log.ts'
+import type { Logger } from '../log.ts'
 import { openParentLink } from '../parent-link.ts'
 import { listenForStop, STOP_SIGNALS } from '../signals.ts'
 import { addConfigOptions, configSources, type ConfigFlags } from './config-options.ts'
@@ -22,6 +21,8 @@ export function startCommand(): Command {
     .description('run one daemon in the foreground')
     .addHelpText('after', HELP)
   return addConfigOptions(command).action(async (flags: ConfigFlags) => {
+    const { createLogger } = await import('../log.ts')
+    const { runDaemon } = await import('../daemon.ts')
     const sources = configSources(flags)
     const { config, file } = await loadConfig(sources)
     const log = createLogger(config.log)

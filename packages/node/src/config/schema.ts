@@ -3,6 +3,7 @@
  * documentation, the environment variables and the suggestions for unknown keys are made from it.
  */
 import { gspoConfigSchema } from '@gym-node/gspo'
+import { DELTA_DTYPES } from '@gym-node/wire'
 import { multiaddr } from '@multiformats/multiaddr'
 import { z } from 'zod'
 import {
@@ -18,7 +19,7 @@ import {
   VALIDATOR_PATH_KEYS,
   validatorConfigSchema,
 } from '../validate/validator-config.ts'
-import { LOG_FORMATS, LOG_LEVELS } from '../log.ts'
+import { LOG_FORMATS, LOG_LEVELS } from '../log-levels.ts'
 
 const MAX_PORT = 65_535
 const MAX_SEED = 0xffff_ffff
@@ -142,6 +143,12 @@ export const loopShape = {
     .nullable()
     .default(null)
     .describe('Stop after this many committed rounds of the ring; null never stops.'),
+  delta_dtype: z
+    .enum(DELTA_DTYPES)
+    .default('f32')
+    .describe(
+      'Numbers of the delta files and of what this node brings to the ring. What a smaller type than f32 loses in one round is sent in the next.',
+    ),
   delta_compression: z
     .enum(['none', 'lz4', 'zstd'])
     .default('zstd')

@@ -5,8 +5,8 @@
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createTrainer, encodeTraceStep } from '@gym-node/gspo'
-import type { GSPOConfig, StepTrace } from '@gym-node/gspo'
+import { createTrainer, TraceEncoder } from '@gym-node/gspo'
+import type { GSPOConfig, StepTrace, TraceHeader } from '@gym-node/gspo'
 
 const demo = join(import.meta.dirname, '../packages/node/demo/arith-model')
 const { values } = parseArgs({
@@ -21,6 +21,20 @@ const { values } = parseArgs({
 
 /** Rewards with variance whatever the text, so that every step has gradients to compute. */
 const rewards: GSPOConfig['rewards'] = [{ name: 'regex', pattern: '[0-4]\\D*$' }]
+
+/** Only frames the steps; its own bytes are not counted. */
+const header: TraceHeader = {
+  version: 2,
+  job: 'bench',
+  workerId: 'bench',
+  round: 1,
+  stateBefore: '',
+  model: { id: '', sha256: '' },
+  dataset: { sha256: '', size: 1 },
+  engine: '',
+  versions: {},
+  config: { model: values.model, dataset: values.data },
+}
 
 for (const length of values.lengths.split(',').map(Number)) {
   const config: GSPOConfig = {
@@ -76,7 +90,7 @@ for (const length of values.lengths.split(',').map(Number)) {
         }
       }
     }
-    const traceBytes = traces.reduce((all, trace) => all + encodeTraceStep(trace).length, 0)
+    const traceBytes = traces.reduce((all, trace) => all + new TraceEncoder(header).step(trace).length, 0)
     console.log(
       JSON.stringify({
         max_completion_length: length,

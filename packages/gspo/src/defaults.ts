@@ -88,6 +88,12 @@ export const MAX_TRACE_BYTES = 256 * 1024 * 1024
 /** Most steps in one trace file: a round has tens. */
 export const MAX_TRACE_STEPS = 100_000
 
+/** Most groups and completions in one trace file: each is an object of some 300 bytes to a reader, 3 bytes to a liar. */
+export const MAX_TRACE_SAMPLES = 1_000_000
+
+/** Most reward components of one completion in a trace: jobs have one to ten. */
+export const MAX_TRACE_COMPONENTS = 256
+
 /** How long the output of a dead child is waited for, milliseconds: it is already in the pipe. */
 export const CHILD_DRAIN_MS = 1000
 

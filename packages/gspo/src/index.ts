@@ -21,7 +21,7 @@ export type {
   Trainer,
   TrainerInfo,
 } from './trainer-types.ts'
-export { decodeTrace, encodeTraceHeader, encodeTraceStep } from './trace/codec.ts'
+export { decodeTrace, encodeTrace, TraceEncoder, TraceScanner } from './trace/codec.ts'
 export type { DecodedTrace, TraceHeader, TraceLimits } from './trace/codec.ts'
 export type { StepTrace, TracedCompletion, TracedGroup } from './trace/types.ts'
 export type {

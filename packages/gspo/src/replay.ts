@@ -25,7 +25,7 @@ export async function replaySteps(
   workshop: Workshop,
   state: TrainerState,
   steps: readonly StepTrace[],
-  { resample = [], recompute }: Pick<ReplayOptions, 'resample' | 'recompute'>,
+  { resample = [], recompute, rescore = true }: Omit<ReplayOptions, 'signal'>,
   signal: AbortSignal,
 ): Promise<{ replayed: ReplayedStep[]; after: TrainerState }> {
   const { policy, config } = workshop
@@ -39,7 +39,7 @@ export async function replaySteps(
       const scores = await recomputeScores(workshop, step, recompute?.[index], signal)
       const resampled = await resampleGroups(workshop, step, resample[index] ?? [], signal)
       const scored = performance.now()
-      const expected = await expectedGroups(workshop, current, step, { scores, resampled }, signal)
+      const expected = await expectedGroups(workshop, current, step, { scores, resampled, rescore }, signal)
       const rewarded = performance.now()
       const learned = await learn(policy, current, step, config, signal)
       const seconds = {
@@ -67,6 +67,7 @@ interface Recomputed {
   readonly scores: ReadonlyMap<number, readonly TokenScores[]>
   /** By group. */
   readonly resampled: ReadonlyMap<number, readonly Int32Array[]>
+  readonly rescore: boolean
 }
 
 /** Samples groups again with the draws their step had. Throws BAD_TRACE for a group that does not exist. */
@@ -133,7 +134,9 @@ async function expectedGroups(
     const row = rows[index]
     return row === undefined ? [] : completions.map((completion) => rewardSampleOf(workshop, row, completion))
   })
-  const scored = await scoreSamples(samples, rewards, signal)
+  const scored = recomputed.rescore
+    ? await scoreSamples(samples, rewards, signal)
+    : { rewards: [], components: [] }
   const rewardIsDeterministic = rewards.every(({ reward }) => reward.deterministic)
   let next = 0
   return step.groups.map(({ completions }, index) => ({

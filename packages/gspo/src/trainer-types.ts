@@ -117,6 +117,8 @@ export interface ReplayOptions {
   readonly resample?: readonly (readonly number[])[]
   /** For each step the groups whose logprobs and entropies are recomputed; all when left out. */
   readonly recompute?: readonly (readonly number[])[]
+  /** Whether rewards are computed again; true when left out. When false they are NaN. */
+  readonly rescore?: boolean
   readonly signal?: AbortSignal
 }
 

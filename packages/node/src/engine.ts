@@ -57,10 +57,11 @@ export class Engine {
     else await restore(this.#trainer, checkpoint)
   }
 
-  /** Gives `state` to the trainer and makes both durable, in one file. */
-  async install(state: SharedState): Promise<void> {
+  /** Gives `state` to the trainer and makes both durable, with what deltas still owe, in one file. */
+  async install(state: SharedState, residual: Float32Array | null): Promise<void> {
     await this.#trainer.writeAdapter(state.adapter)
-    await saveCheckpoint(this.#checkpointPath, { shared: state, trainer: await this.#trainer.exportState() })
+    const trainer = await this.#trainer.exportState()
+    await saveCheckpoint(this.#checkpointPath, { shared: state, trainer, residual })
     this.#restarts = 0
   }
 

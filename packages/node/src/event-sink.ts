@@ -58,7 +58,19 @@ function logEvent(log: Logger, event: DaemonEvent): void {
       log.debug({ state: event.state }, event.reason)
       return
     case 'delta':
-      log.debug({ round: event.round, file: event.file, bytes: event.bytes }, 'delta written')
+      log[event.dtype === 'f32' ? 'debug' : 'info'](
+        {
+          round: event.round,
+          file: event.file,
+          bytes: event.bytes,
+          dtype: event.dtype,
+          relative_error: event.relative_error,
+        },
+        'delta written',
+      )
+      return
+    case 'verdict':
+      if (!event.isOld) log[event.verdict.result === 'rejected' ? 'warn' : 'info'](event.verdict, 'verdict')
       return
     case 'rollout': // prompts are never logged
       return

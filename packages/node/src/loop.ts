@@ -3,11 +3,12 @@
  * all-reduce it, apply the outer update, commit, again. It opens and closes nothing: the daemon does.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { StepStats, StepTrace, Trainer } from '@gym-node/gspo'
+import { GspoError, type StepStats, type Trainer } from '@gym-node/gspo'
 import { RingError, type Ring, type RoundResult, type View } from '@gym-node/ring'
 import { LAST_ROUND_LINGER_MS, LINGER_POLL_MS, RETRY_PAUSE_MS } from './defaults.ts'
 import { NodeError } from './errors.ts'
 import type { JobState } from './state/job-state.ts'
+import type { TraceFile } from './state/trace-file.ts'
 import type { DaemonEvent } from './status.ts'
 import type { RoundRecord } from './validate/round-records.ts'
 
@@ -19,9 +20,12 @@ export interface DeltaToWrite {
   readonly round: number
   readonly view: View
   readonly steps: readonly StepStats[]
-  readonly traces: readonly StepTrace[]
+  /** SHA3-256 (hex) of the round's trace file; null when none is kept. */
+  readonly traceSha3: string | null
   /** Adapter after the local steps minus the adapter at the round's start, in the adapter's layout. */
   readonly values: Float32Array
+  /** What this node's deltas have lost so far and this one sends, in the adapter's layout; null when nothing. */
+  readonly residual: Float32Array | null
   readonly weight: number
   /** The adapter at the round's start and after the local steps. */
   readonly adapterBefore: Float32Array
@@ -29,6 +33,16 @@ export interface DeltaToWrite {
   /** The trainer's state at the round's start and after the local steps. */
   readonly stateBefore: Uint8Array
   readonly stateAfter: Uint8Array
+}
+
+/** A delta as it was signed. */
+export interface WrittenDelta {
+  /** 32 bytes that bind this node to the file. */
+  readonly commitment: Uint8Array
+  /** What every reader of the file gets, and the ring averages: the values after the rounding of the file's dtype. */
+  readonly sent: Float32Array
+  /** What the rounding lost; null when nothing. */
+  readonly residual: Float32Array | null
 }
 
 /** What the loop works with. */
@@ -39,8 +53,10 @@ export interface LoopParts {
   readonly aggregateInterval: number
   /** Committed rounds after which to end; null for no limit. */
   readonly rounds: number | null
-  /** Makes the delta durable before it is offered to the ring; answers 32 bytes that bind this node to it. */
-  readonly writeDelta: (delta: DeltaToWrite) => Promise<Uint8Array>
+  /** Opens the round's trace, with the steps that an interrupted run of it left; null when traces are not kept. */
+  readonly openTrace: (round: number, stateBefore: Uint8Array) => Promise<TraceFile | null>
+  /** Makes the delta durable before it is offered to the ring. */
+  readonly writeDelta: (delta: DeltaToWrite) => Promise<WrittenDelta>
   /** Keeps what validators ask about a committed round. */
   readonly recordRound: (record: RoundRecord) => Promise<void>
   readonly emit: (event: DaemonEvent) => void
@@ -56,11 +72,16 @@ export interface LoopParts {
 interface PendingDelta {
   readonly round: number
   readonly stateSha3: string
-  readonly values: Float32Array
   readonly weight: number
-  /** The delta's hash; null when it was never written because the ring went on meanwhile. */
-  readonly commitment: Uint8Array | null
+  /** Null when it was never written because the ring went on meanwhile. */
+  readonly written: WrittenDelta | null
 }
+
+/** A replay of this node's own steps: they are computed again, not judged. */
+const NO_CHECKS = { recompute: [[]], resample: [[]], rescore: false } as const
+
+/** Engine errors that say that a trace's steps cannot be computed again here. */
+const UNREPEATABLE: readonly string[] = ['BAD_TRACE', 'NON_FINITE']
 
 /** Ring errors after which the same delta is offered again, once the ring is whole. */
 const RETRIED: readonly string[] = [
@@ -95,13 +116,14 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
       if (parts.rounds !== null && state.round >= parts.rounds) continue
 
       pending ??= await trainRound(parts, view)
-      if (pending.stateSha3 !== state.stateSha3) continue // the ring went on while this node trained
+      const { written } = pending
+      if (written === null || pending.stateSha3 !== state.stateSha3) continue // the ring went on meanwhile
       emit({ type: 'state', state: 'reducing', reason: `all-reduce of round ${pending.round}` })
-      const result = await reduce(parts, pending)
+      const result = await reduce(parts, pending, written)
       if (result === null) continue
       pending = null
       const adapterBefore = state.adapterSha3
-      await state.commit(result.round, result.mean)
+      await state.commit(result.round, result.mean, isCounted(result, written) ? written.residual : null)
       const status = toRoundStatus(result, state.adapterSha3)
       await parts.recordRound(toRecord(result, adapterBefore, status.adapter_sha3_256))
       emit({ type: 'round', round: status })
@@ -120,49 +142,86 @@ async function trainRound(parts: LoopParts, view: View): Promise<PendingDelta> {
   const round = state.round + 1
   const stateSha3 = state.stateSha3
   const base = state.adapter
+  const { residual } = state
   emit({ type: 'state', state: 'training', reason: `local steps of round ${round}` })
   const stateBefore = await trainer.exportState()
-  const steps: StepStats[] = []
-  const traces: StepTrace[] = []
-  while (steps.length < parts.aggregateInterval) {
-    const record = await trainer.step({ signal: parts.stop })
-    steps.push(record.stats)
-    traces.push(record.trace)
-    emit({ type: 'step', round, stats: record.stats })
-    for (const sample of record.samples) emit({ type: 'rollout', step: record.stats.step, ...sample })
-    if (state.stateSha3 !== stateSha3) break
+  const trace = await parts.openTrace(round, stateBefore)
+  try {
+    const steps = trace === null ? [] : await repeatSteps(parts, trace, round, stateBefore)
+    while (steps.length < parts.aggregateInterval && state.stateSha3 === stateSha3) {
+      const record = await trainer.step({ signal: parts.stop })
+      await trace?.append(record.trace)
+      steps.push(record.stats)
+      emit({ type: 'step', round, stats: record.stats })
+      for (const sample of record.samples) emit({ type: 'rollout', step: record.stats.step, ...sample })
+    }
+    const adapterAfter = await trainer.readAdapter()
+    const values = subtract(adapterAfter, base)
+    const weight = roundWeight(steps)
+    if (state.stateSha3 !== stateSha3) return { round, stateSha3, weight, written: null }
+    const written = await parts.writeDelta({
+      round,
+      view,
+      steps,
+      traceSha3: trace === null ? null : await trace.sha3(),
+      residual,
+      weight,
+      values,
+      adapterBefore: base,
+      adapterAfter,
+      stateBefore,
+      stateAfter: await trainer.exportState(),
+    })
+    return { round, stateSha3, weight, written }
+  } finally {
+    await trace?.close()
   }
-  const adapterAfter = await trainer.readAdapter()
-  const values = subtract(adapterAfter, base)
-  const weight = roundWeight(steps)
-  const pending = { round, stateSha3, values, weight, commitment: null }
-  if (state.stateSha3 !== stateSha3) return pending
-  const stateAfter = await trainer.exportState()
-  const commitment = await parts.writeDelta({
-    round,
-    view,
-    steps,
-    traces,
-    weight,
-    values,
-    adapterBefore: base,
-    adapterAfter,
-    stateBefore,
-    stateAfter,
-  })
-  return { ...pending, commitment }
+}
+
+/**
+ * Computes the steps again that a crash cut the round off after: from the trace, so without sampling, to the same bits.
+ * When that fails the round begins anew.
+ */
+async function repeatSteps(
+  { trainer, emit, stop, aggregateInterval }: LoopParts,
+  trace: TraceFile,
+  round: number,
+  stateBefore: Uint8Array,
+): Promise<StepStats[]> {
+  if (trace.stepsLeft > aggregateInterval) await trace.restart() // the interval was shortened since
+  const steps: StepStats[] = []
+  try {
+    for await (const step of trace.left()) {
+      const [repeated] = await trainer.replay([step], { ...NO_CHECKS, signal: stop })
+      if (repeated === undefined) break
+      steps.push(repeated.stats)
+      emit({ type: 'step', round, stats: repeated.stats })
+    }
+    return steps
+  } catch (error) {
+    if (stop.aborted || !(error instanceof GspoError) || !UNREPEATABLE.includes(error.code)) throw error
+    emit({ type: 'error', code: error.code, message: `round ${round} begins anew: ${error.message}` })
+    await trainer.importState(stateBefore)
+    await trace.restart()
+    return []
+  }
+}
+
+/** Whether the ring's result holds this node's delta: a result that was held over from before a restart may not. */
+function isCounted({ contributions }: RoundResult, { commitment }: WrittenDelta): boolean {
+  return contributions.some(
+    (each) => each.commitment !== null && Buffer.compare(each.commitment, commitment) === 0,
+  )
 }
 
 /** The all-reduce; null when the ring went another way and `ready` must be asked again. */
-async function reduce(parts: LoopParts, pending: PendingDelta): Promise<RoundResult | null> {
-  const { round, weight, commitment } = pending
+async function reduce(
+  parts: LoopParts,
+  { round, weight }: PendingDelta,
+  { sent, commitment }: WrittenDelta,
+): Promise<RoundResult | null> {
   try {
-    return await parts.ring.allReduce(pending.values, {
-      round,
-      weight,
-      ...(commitment === null ? {} : { commitment }),
-      signal: parts.abandon,
-    })
+    return await parts.ring.allReduce(sent, { round, weight, commitment, signal: parts.abandon })
   } catch (error) {
     if (!(error instanceof RingError) || !RETRIED.includes(error.code) || parts.stop.aborted) throw error
     parts.emit({ type: 'error', code: error.code, message: `round ${round}: ${error.message}` })

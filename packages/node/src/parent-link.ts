@@ -35,7 +35,7 @@ export function openParentLink(onGone: () => void): ParentLink {
   }
 }
 
-const eventTypes = ['state', 'step', 'round', 'view', 'delta', 'rollout', 'error'] as const
+const eventTypes = ['state', 'step', 'round', 'view', 'delta', 'verdict', 'rollout', 'error'] as const
 
 const messageSchema = z.discriminatedUnion('type', [
   z.object({

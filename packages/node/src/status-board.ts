@@ -17,6 +17,8 @@ export class StatusBoard {
   #round = 0
   #lastStep: DaemonStatus['last_step'] = null
   #lastRound: DaemonStatus['last_round'] = null
+  #lastDelta: DaemonStatus['last_delta'] = null
+  #verdicts: DaemonStatus['verdicts'] = { accepted: 0, rejected: 0, unavailable: 0, last: null }
   #lastError: DaemonStatus['last_error'] = null
 
   constructor(config: NodeConfig, peerId: string, startedAt: Date) {
@@ -61,8 +63,17 @@ export class StatusBoard {
       case 'error':
         this.#lastError = { time: time.toISOString(), code: event.code, message: event.message }
         return
+      case 'delta': {
+        const { round, bytes, dtype, relative_error } = event
+        this.#lastDelta = { round, bytes, dtype, relative_error }
+        return
+      }
+      case 'verdict': {
+        const { result } = event.verdict
+        this.#verdicts = { ...this.#verdicts, [result]: this.#verdicts[result] + 1, last: event.verdict }
+        return
+      }
       case 'view':
-      case 'delta':
       case 'rollout':
         return
     }
@@ -97,6 +108,8 @@ export class StatusBoard {
       ring: this.#ringStatus(),
       last_step: this.#lastStep,
       last_round: this.#lastRound,
+      last_delta: this.#lastDelta,
+      verdicts: this.#verdicts,
       last_error: this.#lastError,
     }
   }

@@ -3,6 +3,7 @@
  * events that make its history. Types and the list of states; the daemon fills them, `observe/` stores and shows them.
  */
 import type { StepStats } from '@gym-node/gspo'
+import type { DeltaDtype } from '@gym-node/wire'
 
 /** Every state a daemon can be in; the metrics and the published schema list the same. */
 export const DAEMON_STATES = [
@@ -43,6 +44,26 @@ export interface RoundStatus {
   readonly adapter_sha3_256: string
 }
 
+/** The last delta that this node signed. */
+export interface DeltaStatus {
+  readonly round: number
+  /** Size of the file. */
+  readonly bytes: number
+  readonly dtype: DeltaDtype
+  /** Norm of what the dtype lost, and the next delta will send, by the norm of what was to be sent. */
+  readonly relative_error: number
+}
+
+/** A validator's verdict on a delta of some worker. */
+export interface VerdictStatus {
+  readonly round: number
+  readonly worker_id: string
+  readonly validator_id: string
+  readonly result: 'accepted' | 'rejected' | 'unavailable'
+  /** Names of the checks that failed. */
+  readonly failed: readonly string[]
+}
+
 /** The document behind `/status.json`; its JSON schema is published in docs. */
 export interface DaemonStatus {
   readonly schema: 1
@@ -79,6 +100,15 @@ export interface DaemonStatus {
   }
   readonly last_step: StepStats | null
   readonly last_round: RoundStatus | null
+  readonly last_delta: DeltaStatus | null
+  /** Signed verdicts of validators that this node knows, restarts included. */
+  readonly verdicts: {
+    readonly accepted: number
+    readonly rejected: number
+    readonly unavailable: number
+    /** The one that came last. */
+    readonly last: VerdictStatus | null
+  }
   readonly last_error: { readonly time: string; readonly code: string; readonly message: string } | null
 }
 
@@ -88,13 +118,17 @@ export type DaemonEvent =
   | { readonly type: 'step'; readonly round: number; readonly stats: StepStats }
   | { readonly type: 'round'; readonly round: RoundStatus }
   | { readonly type: 'view'; readonly epoch: number; readonly members: readonly string[] }
-  | {
+  | ({
       readonly type: 'delta'
-      readonly round: number
       readonly file: string
-      readonly bytes: number
       readonly sha3_256: string
       readonly verified: boolean
+    } & DeltaStatus)
+  | {
+      readonly type: 'verdict'
+      readonly verdict: VerdictStatus
+      /** Known from before a restart: shown, not counted as new. */
+      readonly isOld: boolean
     }
   | {
       readonly type: 'rollout'

@@ -39,13 +39,13 @@ export async function runWorker(running: Running): Promise<void> {
   const state = new JobState({
     state: first,
     outer,
-    install: (next) => engine.install(next),
+    install: (next, residual) => engine.install(next, residual),
     onAdopted: (round) => {
       log.info({ round }, 'took over the state of the ring')
       running.board.setRound(round)
     },
   })
-  if (checkpoint !== null) state.resume(checkpoint.shared)
+  if (checkpoint !== null) state.resume(checkpoint.shared, checkpoint.residual)
   running.board.setRound(state.round)
   const deltas = await DeltaStore.open({
     paths: running.paths,
@@ -98,6 +98,7 @@ async function trainInRing(
         state,
         aggregateInterval: config.train.aggregate_interval,
         rounds: config.train.rounds,
+        openTrace: (round, stateBefore) => deltas.openTrace(round, stateBefore),
         writeDelta: (delta) => deltas.write(delta, stop),
         recordRound: (record) =>
           writeRoundRecord(running.paths.traces, record, config.train.trace_keep_rounds + EXTRA_RECORDS_KEPT),

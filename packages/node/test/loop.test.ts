@@ -1,12 +1,25 @@
 /** The loop's decisions, with a ring and a trainer that do exactly what a test says. */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
-import type { StepRecord, StepStats, Trainer } from '@gym-node/gspo'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, it, type TestContext } from 'node:test'
+import {
+  decodeTrace,
+  GspoError,
+  type ReplayedStep,
+  type StepRecord,
+  type StepStats,
+  type StepTrace,
+  type TraceHeader,
+  type Trainer,
+} from '@gym-node/gspo'
 import { RingError, type Ring, type RingErrorCode, type RoundResult, type View } from '@gym-node/ring'
 import { NodeError } from '../src/errors.ts'
-import { roundWeight, runLoop, type DeltaToWrite, type LoopParts } from '../src/loop.ts'
+import { roundWeight, runLoop, type DeltaToWrite, type LoopParts, type WrittenDelta } from '../src/loop.ts'
 import { initialState, JobState, type InstallState } from '../src/state/job-state.ts'
+import { TraceFile } from '../src/state/trace-file.ts'
 import type { DaemonEvent } from '../src/status.ts'
+import { temporaryFolder } from './delta-tools-fixtures.ts'
 
 const AVERAGE = { kind: 'average', learningRate: 1, momentum: 0 } as const
 const LAYOUT = { tensors: [{ name: 'a', shape: [1, 2] as const, offset: 0 }], length: 2 }
@@ -17,13 +30,31 @@ const VIEW: View = { ringId: 'ring', epoch: 1, members: ['me'] }
 class CountingTrainer {
   adapter = new Float32Array(2)
   steps = 0
+  sampled = 0
+  replayed = 0
   nextStepAdds = 1
+  replayFault: Error | null = null
 
   async step(): Promise<StepRecord> {
+    this.sampled++
+    const stats = this.#learn()
+    return { stats, trace: { step: this.steps, seed: 0, groups: [] }, rewardFailures: [], samples: [] }
+  }
+  async replay(steps: readonly StepTrace[]): Promise<ReplayedStep[]> {
+    if (this.replayFault !== null) throw this.replayFault
+    return steps.map(() => {
+      this.replayed++
+      return { stats: this.#learn(), expectedSeed: 0, groups: [] }
+    })
+  }
+  #learn(): StepStats {
     this.steps++
     this.adapter = this.adapter.map((value) => value + this.nextStepAdds)
-    const stats = { step: this.steps, completions: 8, loss: 0.5, rewardMean: 0.25 } as StepStats
-    return { stats, trace: { step: this.steps, seed: 0, groups: [] }, rewardFailures: [], samples: [] }
+    return { step: this.steps, completions: 8, loss: 0.5, rewardMean: 0.25 } as StepStats
+  }
+  async importState(bytes: Uint8Array): Promise<void> {
+    this.adapter = Float32Array.from(bytes)
+    this.steps = 0
   }
   async readAdapter(): Promise<Float32Array> {
     return this.adapter.slice()
@@ -114,9 +145,10 @@ function bench(answers: Answer[], rounds: number | null, install?: InstallState)
     state,
     aggregateInterval: 2,
     rounds,
+    openTrace: async () => null,
     writeDelta: async (delta) => {
       written.push(delta)
-      return COMMITMENT
+      return { commitment: COMMITMENT, sent: delta.values, residual: null }
     },
     recordRound: async () => undefined,
     emit: (event) => {
@@ -138,7 +170,7 @@ describe('the loop', () => {
       writeDelta: async (delta) => {
         written.push(delta)
         offeredWhenWritten.push(ring.offers.length)
-        return COMMITMENT
+        return { commitment: COMMITMENT, sent: delta.values, residual: null }
       },
     })
     assert.equal(end, 'limit')
@@ -282,6 +314,110 @@ describe('the loop', () => {
       throw new NodeError('STATE_FULL', 'full')
     })
     await assert.rejects(runLoop(parts), (error) => error instanceof NodeError && error.code === 'STATE_FULL')
+  })
+})
+
+describe('a round with a lossy delta', () => {
+  /** Sends whole numbers: what is behind the point is left over. */
+  const wholeNumbers = async ({ values, residual }: DeltaToWrite): Promise<WrittenDelta> => {
+    const wanted = values.map((value, i) => value + (residual?.[i] ?? 0))
+    const sent = wanted.map(Math.trunc)
+    return { commitment: COMMITMENT, sent, residual: wanted.map((value, i) => value - (sent[i] ?? 0)) }
+  }
+
+  it('offers what the file holds, and sends in the next round what it lost', async () => {
+    const { ring, trainer, state, parts } = bench([], 3)
+    trainer.nextStepAdds = 0.75
+    await runLoop({ ...parts, writeDelta: wholeNumbers })
+    // 1.5 a round: 1, then 1.5 + 0.5, then 1.5 again.
+    assert.deepEqual(
+      ring.offers.map(({ vector }) => vector[0]),
+      [1, 2, 1],
+    )
+    assert.deepEqual([...state.adapter], [4, 4])
+    assert.deepEqual(state.residual, Float32Array.of(0.5, 0.5))
+  })
+
+  it('offers the same again after a fault and remembers the loss once', async () => {
+    const { ring, trainer, state, parts } = bench(['PEER_LOST'], 1)
+    trainer.nextStepAdds = 0.75
+    await runLoop({ ...parts, writeDelta: wholeNumbers })
+    assert.deepEqual(
+      ring.offers.map(({ vector }) => vector[0]),
+      [1, 1],
+    )
+    assert.deepEqual(state.residual, Float32Array.of(0.5, 0.5))
+  })
+
+  it('owes nothing when the ring committed the round without this delta', async () => {
+    const { ring, trainer, state, parts } = bench([], 1)
+    trainer.nextStepAdds = 0.75
+    const whole = ring.allReduce.bind(ring)
+    ring.allReduce = async (vector, o) => ({ ...(await whole(vector, o)), contributions: [] })
+    await runLoop({ ...parts, writeDelta: wholeNumbers })
+    assert.equal(state.residual, null)
+  })
+})
+
+describe('a round that was interrupted', () => {
+  const headerOf = (round: number, state: Uint8Array): TraceHeader => ({
+    version: 2,
+    job: 'j',
+    workerId: 'me',
+    round,
+    stateBefore: Buffer.from(state).toString('hex'),
+    model: { id: 'm', sha256: 'm' },
+    dataset: { sha256: 'd', size: 1 },
+    engine: 'e',
+    versions: {},
+    config: { model: 'm', dataset: 'd' },
+  })
+
+  async function interrupted(
+    t: TestContext,
+  ): Promise<{ parts: LoopParts; trainer: CountingTrainer; path: string }> {
+    const path = join(await temporaryFolder(t), 'trace')
+    const first = bench([], 1)
+    const openTrace: LoopParts['openTrace'] = (round, state) => TraceFile.open(path, headerOf(round, state))
+    const crashing = first.trainer
+    const step = CountingTrainer.prototype.step.bind(crashing)
+    crashing.step = async () => (crashing.steps === 2 ? Promise.reject(new Error('the power fails')) : step())
+    await assert.rejects(runLoop({ ...first.parts, openTrace, aggregateInterval: 3 }), /the power fails/)
+    const { trainer, parts } = bench([], 1)
+    return { parts: { ...parts, openTrace, aggregateInterval: 3 }, trainer, path }
+  }
+
+  it('computes again the steps that the trace kept, and takes only the others anew', async (t) => {
+    const { parts, trainer, path } = await interrupted(t)
+    const writtenSteps: number[] = []
+    await runLoop({
+      ...parts,
+      writeDelta: async (delta) => {
+        writtenSteps.push(...delta.steps.map(({ step }) => step))
+        return parts.writeDelta(delta)
+      },
+    })
+    assert.deepEqual([trainer.replayed, trainer.sampled], [2, 1])
+    assert.deepEqual(writtenSteps, [1, 2, 3])
+    assert.equal(decodeTrace(await readFile(path)).steps.length, 3)
+  })
+
+  it('begins anew when the steps cannot be computed again, or are more than the interval now has', async (t) => {
+    const broken = await interrupted(t)
+    broken.trainer.replayFault = new GspoError('BAD_TRACE', 'as told')
+    await runLoop(broken.parts)
+    assert.deepEqual([broken.trainer.replayed, broken.trainer.sampled], [0, 3])
+    assert.equal(decodeTrace(await readFile(broken.path)).steps.length, 3)
+
+    const shorter = await interrupted(t)
+    await runLoop({ ...shorter.parts, aggregateInterval: 1 })
+    assert.deepEqual([shorter.trainer.replayed, shorter.trainer.sampled], [0, 1])
+  })
+
+  it('passes on that the engine died, for it to be started again', async (t) => {
+    const { parts, trainer } = await interrupted(t)
+    trainer.replayFault = new GspoError('ENGINE_DIED', 'as told')
+    await assert.rejects(runLoop(parts), { code: 'ENGINE_DIED' })
   })
 })
 

@@ -84,5 +84,7 @@ function deltaEvent(round: number, random: () => number, isBroken: boolean): Dae
     bytes: 262_144 + Math.floor(random() * 4000),
     sha3_256: hash,
     verified: !isBroken,
+    dtype: 'f32',
+    relative_error: 0,
   }
 }

@@ -112,6 +112,8 @@ export function statusDocument(parts: Partial<DaemonStatus> = {}): DaemonStatus 
     },
     last_step: stepStats(1247),
     last_round: roundStatus(311),
+    last_delta: null,
+    verdicts: { accepted: 0, rejected: 0, unavailable: 0, last: null },
     last_error: null,
     ...parts,
   }
@@ -184,6 +186,8 @@ export function everyEvent(): DaemonEvent[] {
       bytes: 40_960,
       sha3_256: 'ab'.repeat(32),
       verified: true,
+      dtype: 'f32',
+      relative_error: 0,
     },
     { type: 'rollout', step: 1248, prompt: '12 + 30 =', completion: '42', reward: 1 },
     { type: 'error', code: 'PEER_LOST', message: 'no chunk for 5 s' },

@@ -150,6 +150,8 @@ describe('the dashboard', { skip }, () => {
       bytes: 1000,
       sha3_256: 'fe'.repeat(32),
       verified: true,
+      dtype: 'f32',
+      relative_error: 0,
     })
     await page.locator('#ring .member').nth(3).waitFor()
     await page.locator('#deltas tr').first().getByText('313').waitFor()

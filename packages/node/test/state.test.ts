@@ -187,19 +187,25 @@ describe('the shared state', () => {
   })
 })
 
+/** Numbers that are not in order of size, with a negative zero. */
+const RESIDUAL = Float32Array.of(1e-9, -0, -3)
+
 describe('the checkpoint', () => {
   it('comes back as it was, and is absent before the first', async () => {
     const path = join(folder, 'checkpoint')
     assert.equal(await loadCheckpoint(path), null)
-    await saveCheckpoint(path, { shared: STATE, trainer: Buffer.from('trainer state') })
+    await saveCheckpoint(path, { shared: STATE, trainer: Buffer.from('trainer state'), residual: RESIDUAL })
     const loaded = await loadCheckpoint(path)
     assert.deepEqual(loaded?.shared, STATE)
     assert.equal(Buffer.from(loaded.trainer).toString(), 'trainer state')
+    assert.deepEqual(loaded.residual, RESIDUAL)
+    await saveCheckpoint(path, { shared: STATE, trainer: Buffer.from('trainer state'), residual: null })
+    assert.equal((await loadCheckpoint(path))?.residual, null)
   })
 
   it('is refused when any byte was changed or cut', async () => {
     const path = join(folder, 'damaged')
-    await saveCheckpoint(path, { shared: STATE, trainer: Buffer.from('trainer state') })
+    await saveCheckpoint(path, { shared: STATE, trainer: Buffer.from('trainer state'), residual: RESIDUAL })
     const good = await readFile(path)
     for (let at = 0; at < good.length; at += 7) {
       const bad = Buffer.from(good)
@@ -260,6 +266,30 @@ describe('the state of the job', () => {
     assert.equal(target.stateSha3, source.stateSha3)
     assert.equal(target.adapterSha3, source.adapterSha3)
     assert.deepEqual(adopted, [1])
+  })
+
+  it('owes what the last counted delta lost, and nothing after another round or a state of the ring', async () => {
+    const residuals: (Float32Array | null)[] = []
+    const state = new JobState({
+      state: first,
+      outer: AVERAGE,
+      install: async (_state, residual) => {
+        residuals.push(residual)
+      },
+      onAdopted: () => undefined,
+    })
+    const owed = Float32Array.of(0.25, -0.5)
+    await state.commit(1, Float32Array.of(1, 1), owed)
+    assert.equal(state.residual, owed)
+    await state.commit(2, Float32Array.of(1, 1))
+    assert.equal(state.residual, null)
+    await state.commit(3, Float32Array.of(1, 1), owed)
+    const ahead = job()
+    for (const round of [1, 2, 3, 4]) await ahead.commit(round, Float32Array.of(1, 1))
+    await state.adopt(await ahead.read(), ahead.current())
+    assert.equal(state.residual, null)
+    assert.deepEqual(residuals, [owed, null, owed, null])
+    assert.throws(() => state.resume(first, new Float32Array(3)), failsWith('STATE_CORRUPT', 'residual'))
   })
 
   it('refuses bytes that do not match their hash, and a state of another model or adapter', async () => {

@@ -1,7 +1,7 @@
 /** A worker's honest round with the real engine and the demo model, and the means to forge one. */
 
 import { join } from 'node:path'
-import { createTrainer, encodeTraceHeader, encodeTraceStep, resolveConfig } from '@gym-node/gspo'
+import { createTrainer, encodeTrace, resolveConfig } from '@gym-node/gspo'
 import type { GSPOConfig, StepStats, StepTrace, TraceHeader, Trainer } from '@gym-node/gspo'
 import { createIdentity, encodeDeltaToBuffer, sha3_256 } from '@gym-node/wire'
 import type { DeltaDtype, DeltaMetadata, Identity } from '@gym-node/wire'
@@ -102,7 +102,7 @@ export async function filesOf(
 ): Promise<Pick<ReplayInput, 'delta' | 'trace' | 'base'>> {
   const { identity, info, base, after, traces, stats, difference } = round
   const header: TraceHeader = {
-    version: 1,
+    version: 2,
     job: JOB,
     workerId: identity.peerId,
     round: round.round,
@@ -114,7 +114,7 @@ export async function filesOf(
     versions: { ...info.versions },
     ...forgery.header,
   }
-  const trace = Buffer.concat([encodeTraceHeader(header), ...traces.map(encodeTraceStep)])
+  const trace = encodeTrace(header, traces)
   const [first = 1, last = 0] = [traces[0]?.step, traces.at(-1)?.step]
   const total = (of: (step: StepStats) => number): number => stats.reduce((sum, step) => sum + of(step), 0)
   const metadata: DeltaMetadata = {

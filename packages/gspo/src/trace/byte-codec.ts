@@ -1,4 +1,4 @@
-/** Small binary writer and reader for traces: varints, float32 runs, tagged numbers. The reader never trusts a count. */
+/** Small binary writer and reader for traces: varints, tagged numbers, raw bytes. The reader never trusts a count. */
 import { GspoError } from '../errors.ts'
 
 /** Tags of `number`: the usual rewards take one byte. */
@@ -43,15 +43,6 @@ export class ByteWriter {
     if (single) this.#view.setFloat32(this.#length, value, true)
     else this.#view.setFloat64(this.#length, value, true)
     this.#length += single ? 4 : 8
-  }
-
-  /** float32 values, little-endian, without a count. */
-  floats(values: Float32Array): void {
-    this.#reserve(values.length * 4)
-    for (const value of values) {
-      this.#view.setFloat32(this.#length, value, true)
-      this.#length += 4
-    }
   }
 
   /** Raw bytes, without a count. */
@@ -136,13 +127,6 @@ export class ByteReader {
       default:
         throw new GspoError('BAD_TRACE', `trace has number tag ${tag}, expected 0 to 4`)
     }
-  }
-
-  floats(count: number): Float32Array {
-    const start = this.#take(count * 4)
-    const values = new Float32Array(count)
-    for (let i = 0; i < count; i++) values[i] = this.#view.getFloat32(start + i * 4, true)
-    return values
   }
 
   #take(bytes: number): number {

@@ -109,6 +109,20 @@ export function statusText(status: DaemonStatus, now: Date): string {
       `last round all-reduce ${formatDuration(round.duration_ms)}, ${formatBytes(round.bytes_sent)} sent, ${round.contributors.length} contributors, adapter ${round.adapter_sha3_256.slice(0, 16)}`,
     )
   }
+  const delta = status.last_delta
+  if (delta !== null) {
+    const lost =
+      delta.relative_error === 0
+        ? ''
+        : `, ${(100 * delta.relative_error).toPrecision(2)} % goes with the next`
+    lines.push(`last delta round ${delta.round}, ${formatBytes(delta.bytes)} of ${delta.dtype}${lost}`)
+  }
+  const { accepted, rejected, unavailable, last } = status.verdicts
+  if (last !== null) {
+    lines.push(
+      `verdicts   ${accepted} accepted, ${rejected} rejected, ${unavailable} without files; last: ${last.result}, round ${last.round} of ${shortPeer(last.worker_id)}${last.failed.length === 0 ? '' : ` (${last.failed.join(', ')})`}`,
+    )
+  }
   const { ring } = status
   lines.push(
     `ring       ${ring.epoch === null ? 'no view yet' : `view ${ring.epoch}`}, quorum ${ring.quorum}, ${formatBytes(ring.bytes_sent)} sent, ${formatBytes(ring.bytes_received)} received`,

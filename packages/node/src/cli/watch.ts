@@ -157,6 +157,8 @@ export function eventText(event: DaemonEvent): string {
       return `view ${event.epoch} with ${event.members.length} members`
     case 'delta':
       return `delta of round ${event.round}, ${event.bytes} bytes, ${event.verified ? 'verified' : 'not verified'}`
+    case 'verdict':
+      return `verdict ${event.verdict.result} on round ${event.verdict.round} of ${event.verdict.worker_id}${event.verdict.failed.length === 0 ? '' : `: ${event.verdict.failed.join(', ')}`}`
     case 'rollout':
       return `rollout of step ${event.step}, reward ${event.reward}`
     case 'error':

@@ -8,6 +8,7 @@ export interface HistoryLimits {
   readonly state: number
   readonly view: number
   readonly delta: number
+  readonly verdict: number
   readonly rollout: number
   readonly error: number
 }
@@ -19,6 +20,7 @@ export const HISTORY_LIMITS: HistoryLimits = {
   state: 2_000,
   view: 2_000,
   delta: 5_000,
+  verdict: 2_000,
   rollout: 2_000,
   error: 2_000,
 }

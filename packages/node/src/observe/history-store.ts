@@ -186,6 +186,11 @@ export class HistoryStore {
         this.#insert.event.run(at, event.type, JSON.stringify(event))
         this.#pruneEvents(event.type, this.#limits.state)
         return
+      case 'verdict':
+        if (event.isOld) return
+        this.#insert.event.run(at, event.type, JSON.stringify(event))
+        this.#pruneEvents(event.type, this.#limits.verdict)
+        return
       case 'view':
       case 'delta':
       case 'rollout':

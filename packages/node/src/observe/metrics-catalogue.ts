@@ -39,6 +39,13 @@ export const METRICS = {
     ['verified'],
   ),
   deltaBytes: counter('gym_node_delta_bytes_total', 'Bytes of the DELTA files written.'),
+  deltaError: gauge(
+    'gym_node_delta_loss_ratio',
+    'Norm of what the last delta lost by its dtype, and the next one sends, by the norm of what was to be sent.',
+  ),
+  verdicts: counter('gym_node_verdicts_total', 'Verdicts of validators heard, on any worker, by result.', [
+    'result',
+  ]),
   observeFaults: counter(
     'gym_node_observe_faults_total',
     'Faults of observation itself (training goes on), by part.',

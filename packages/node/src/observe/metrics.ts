@@ -37,6 +37,10 @@ export class Metrics {
       case 'delta':
         this.count('deltas', 1, { verified: String(event.verified) })
         this.count('deltaBytes', event.bytes)
+        this.set('deltaError', event.relative_error)
+        return
+      case 'verdict':
+        if (!event.isOld) this.count('verdicts', 1, { result: event.verdict.result })
         return
       case 'error':
         this.count('errors', 1, { code: this.#codeLabel(event.code) })

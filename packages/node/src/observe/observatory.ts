@@ -161,6 +161,7 @@ function boundText(event: DaemonEvent): DaemonEvent {
     case 'round':
     case 'view':
     case 'delta':
+    case 'verdict':
       return event
   }
 }

@@ -72,11 +72,12 @@ export function parseRecentQuery(
     case 'state':
     case 'view':
     case 'delta':
+    case 'verdict':
     case 'rollout':
     case 'error':
       return { ok: true, value: { type, limit: limit ?? RECENT_ROWS_DEFAULT } }
     default:
-      return { ok: false, message: 'type must be one of log, state, view, delta, rollout, error' }
+      return { ok: false, message: 'type must be one of log, state, view, delta, verdict, rollout, error' }
   }
 }
 

@@ -1,4 +1,5 @@
 /** The published shape of `/status.json`: a zod schema held equal to `DaemonStatus` by the compiler. */
+import { DELTA_DTYPES } from '@gym-node/wire'
 import { z } from 'zod'
 import { DAEMON_STATES } from '../status.ts'
 import type { DaemonStatus } from '../status.ts'
@@ -69,6 +70,26 @@ const member = z
   })
   .readonly()
 
+const delta = z
+  .object({
+    round: whole,
+    bytes: whole,
+    dtype: z.enum(DELTA_DTYPES),
+    relative_error: z.number().describe('norm of what the dtype lost by the norm of what was to be sent'),
+  })
+  .readonly()
+  .describe('the last delta that this node signed')
+
+const verdict = z
+  .object({
+    round: whole,
+    worker_id: peerId,
+    validator_id: peerId,
+    result: z.enum(['accepted', 'rejected', 'unavailable']),
+    failed: z.array(z.string()).readonly().describe('names of the checks that failed'),
+  })
+  .readonly()
+
 /** Accepts exactly the documents that the daemon may send; unknown keys are allowed, so that it may grow. */
 export const statusSchema = z
   .object({
@@ -104,6 +125,11 @@ export const statusSchema = z
       .readonly(),
     last_step: stepStats.nullable(),
     last_round: roundStatus.nullable(),
+    last_delta: delta.nullable(),
+    verdicts: z
+      .object({ accepted: whole, rejected: whole, unavailable: whole, last: verdict.nullable() })
+      .readonly()
+      .describe('signed verdicts of validators that this node knows, restarts included'),
     last_error: z.object({ time: rfc3339, code: z.string(), message: z.string() }).readonly().nullable(),
   })
   .readonly()

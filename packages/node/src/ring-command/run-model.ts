@@ -124,6 +124,7 @@ function applyEvent(
       return
     }
     case 'delta':
+    case 'verdict':
     case 'rollout':
     case 'error':
       return

@@ -1,19 +1,15 @@
 /**
  * The signed contributions of this node on disk: `deltas/round-<r>.delta`, and beside them, for some rounds, what
- * it takes to replay one: `traces/round-<r>.trace` and `traces/round-<r>.state`. A signed delta is never lost.
+ * it takes to replay one: `traces/round-<r>.trace`, `.state` (the trainer's at the start) and, of a lossy dtype,
+ * `.residual` (what the delta lost). A signed delta is never lost.
  */
 import { createReadStream } from 'node:fs'
 import { readdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import {
-  encodeTraceHeader,
-  encodeTraceStep,
-  resolveConfig,
-  type GSPOConfig,
-  type TrainerInfo,
-} from '@gym-node/gspo'
+import { resolveConfig, type GSPOConfig, type TrainerInfo } from '@gym-node/gspo'
 import {
   encodeDelta,
+  ErrorFeedback,
   sha3_256,
   verifyDelta,
   type DeltaMetadata,
@@ -23,12 +19,13 @@ import {
 import { createAttester, type Attester } from '../attestation/attester.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import { errnoOf, NodeError } from '../errors.ts'
-import type { DeltaToWrite } from '../loop.ts'
+import type { DeltaToWrite, WrittenDelta } from '../loop.ts'
 import type { DaemonEvent } from '../status.ts'
 import { publicConfig } from '../validate/job-config.ts'
 import { syncFolder, writeFileDurably } from './atomic.ts'
 import type { StatePaths } from './folder.ts'
 import { f32Bytes } from './shared-state.ts'
+import { TraceFile } from './trace-file.ts'
 
 /** What the store writes with. */
 export interface DeltaStoreParts {
@@ -38,6 +35,16 @@ export interface DeltaStoreParts {
   readonly trainerConfig: GSPOConfig
   readonly info: TrainerInfo
   readonly emit: (event: DaemonEvent) => void
+}
+
+/** A delta as its file holds it. */
+interface StoredDelta {
+  readonly tensors: readonly DeltaTensorSource[]
+  /** What a reader gets, flat. */
+  readonly sent: Float32Array
+  /** What was lost, flat; null when the dtype loses nothing. */
+  readonly residual: Float32Array | null
+  readonly relativeError: number
 }
 
 /** Writes deltas and their traces. */
@@ -59,12 +66,38 @@ export class DeltaStore {
   }
 
   /**
-   * Writes trace, start state and signed delta of a round, durably and in this order, then reads the delta
-   * back. Answers the SHA3-256 of its body, by which the node binds itself to it.
+   * Opens the trace of a round, its start state durable before it: the one that an earlier run of the same round left,
+   * or a new one. Null when traces are not kept.
    */
-  async write(delta: DeltaToWrite, signal: AbortSignal): Promise<Uint8Array> {
+  async openTrace(round: number, stateBefore: Uint8Array): Promise<TraceFile | null> {
+    const { paths, config, identity, info, trainerConfig } = this.#parts
+    if (config.train.trace_keep_rounds === 0) return null
+    await writeFileDurably(join(paths.traces, `round-${round}.state`), stateBefore)
+    return TraceFile.open(join(paths.traces, `round-${round}.trace`), {
+      version: 2,
+      job: config.job,
+      workerId: identity.peerId,
+      round,
+      stateBefore: hex(sha3_256(stateBefore)),
+      model: { id: basename(info.model.dir), sha256: info.model.sha256 },
+      dataset: { ...info.dataset },
+      engine: info.engine,
+      versions: { ...info.versions },
+      config: publicConfig(resolveConfig(trainerConfig)),
+    })
+  }
+
+  /**
+   * Writes what the delta loses and the signed delta, durably and in this order, then reads the delta back. Answers
+   * what a reader of the file gets, and the SHA3-256 of its body, by which the node binds itself to it.
+   */
+  async write(delta: DeltaToWrite, signal: AbortSignal): Promise<WrittenDelta> {
     const { paths, identity, config, emit } = this.#parts
-    const traceSha3 = await this.#writeTrace(delta)
+    const stored = this.#store(delta)
+    if (stored.residual !== null && delta.traceSha3 !== null) {
+      const file = join(paths.traces, `round-${delta.round}.residual`)
+      await writeFileDurably(file, f32Bytes(stored.residual))
+    }
     const sequence = this.#sequence
     this.#sequence = sequence + 1
     // The number is spent before the signature exists: no two deltas ever carry the same one.
@@ -72,8 +105,8 @@ export class DeltaStore {
     const file = join(paths.deltas, `round-${delta.round}.delta`)
     await keepSuperseded(paths.deltas, delta.round)
     const chunks = encodeDelta({
-      metadata: this.#metadata(delta, sequence, traceSha3),
-      tensors: tensorsOf(delta.values, this.#parts.info),
+      metadata: this.#metadata(delta, sequence, stored.residual),
+      tensors: stored.tensors,
       compression: config.train.delta_compression,
       signers: identity,
       ...(config.attestation.type === 'none'
@@ -92,36 +125,40 @@ export class DeltaStore {
       )
     }
     const sha3 = hex(verdict.bodySha3)
-    emit({ type: 'delta', round: delta.round, file, bytes, sha3_256: sha3, verified: verdict.ok })
+    emit({
+      type: 'delta',
+      round: delta.round,
+      file,
+      bytes,
+      sha3_256: sha3,
+      verified: verdict.ok,
+      dtype: config.train.delta_dtype,
+      relative_error: stored.relativeError,
+    })
     await pruneRounds(paths.traces, delta.round - config.train.trace_keep_rounds)
     if (config.train.delta_keep_rounds !== null)
       await pruneRounds(paths.deltas, delta.round - config.train.delta_keep_rounds)
-    return verdict.bodySha3
+    return { commitment: verdict.bodySha3, sent: stored.sent, residual: stored.residual }
   }
 
-  /** Writes trace and start state; answers the trace's hash, or null when traces are not kept. */
-  async #writeTrace(delta: DeltaToWrite): Promise<string | null> {
-    const { paths, config, identity, info, trainerConfig } = this.#parts
-    if (config.train.trace_keep_rounds === 0) return null
-    const header = encodeTraceHeader({
-      version: 1,
-      job: config.job,
-      workerId: identity.peerId,
-      round: delta.round,
-      stateBefore: hex(sha3_256(delta.stateBefore)),
-      model: { id: basename(info.model.dir), sha256: info.model.sha256 },
-      dataset: { ...info.dataset },
-      engine: info.engine,
-      versions: { ...info.versions },
-      config: publicConfig(resolveConfig(trainerConfig)),
-    })
-    const trace = Buffer.concat([header, ...delta.traces.map(encodeTraceStep)])
-    await writeFileDurably(join(paths.traces, `round-${delta.round}.state`), delta.stateBefore)
-    await writeFileDurably(join(paths.traces, `round-${delta.round}.trace`), trace)
-    return hex(sha3_256(trace))
+  /** The delta as the file holds it; of a lossy dtype with what earlier deltas owe added before it is rounded. */
+  #store({ values, residual }: DeltaToWrite): StoredDelta {
+    const { config, info } = this.#parts
+    const { delta_dtype: dtype } = config.train
+    const { tensors } = info.adapterLayout
+    if (dtype === 'f32') {
+      const whole = tensors.map(({ name, shape, offset }) => ({
+        name,
+        dtype,
+        shape,
+        values: values.subarray(offset, offset + shape[0] * shape[1]),
+      }))
+      return { tensors: whole, sent: values, residual: null, relativeError: 0 }
+    }
+    return new ErrorFeedback(dtype, tensors, residual ?? undefined).prepare(values)
   }
 
-  #metadata(delta: DeltaToWrite, sequence: number, traceSha3: string | null): DeltaMetadata {
+  #metadata(delta: DeltaToWrite, sequence: number, residual: Float32Array | null): DeltaMetadata {
     const { config, identity, info } = this.#parts
     const { train } = config
     return {
@@ -139,7 +176,7 @@ export class DeltaStore {
       base_model: { id: basename(info.model.dir), sha256: info.model.sha256 },
       state_before: hex(sha3_256(f32Bytes(delta.adapterBefore))),
       state_after: hex(sha3_256(f32Bytes(delta.adapterAfter))),
-      trace_sha3_256: traceSha3,
+      trace_sha3_256: delta.traceSha3,
       attestation: { type: 'none' },
       binding: null,
       content: 'difference',
@@ -149,6 +186,14 @@ export class DeltaStore {
         use_rslora: train.use_rslora,
         target_modules: [...train.lora_targets].sort(),
       },
+      ...(residual === null
+        ? {}
+        : {
+            residual: {
+              before: delta.residual === null ? null : hex(sha3_256(f32Bytes(delta.residual))),
+              after: hex(sha3_256(f32Bytes(residual))),
+            },
+          }),
       extra: {
         trainer_state_before: hex(sha3_256(delta.stateBefore)),
         trainer_state_after: hex(sha3_256(delta.stateAfter)),
@@ -162,16 +207,6 @@ export class DeltaStore {
   }
 }
 
-/** The flat vector as named tensors: views, no copies. */
-function tensorsOf(values: Float32Array, info: TrainerInfo): DeltaTensorSource[] {
-  return info.adapterLayout.tensors.map(({ name, shape, offset }) => ({
-    name,
-    dtype: 'f32',
-    shape,
-    values: values.subarray(offset, offset + shape[0] * shape[1]),
-  }))
-}
-
 /** Moves a delta of the same round that never was committed out of the way, under a name of its own. */
 async function keepSuperseded(folder: string, round: number): Promise<void> {
   const name = `round-${round}.delta`
@@ -183,12 +218,16 @@ async function keepSuperseded(folder: string, round: number): Promise<void> {
   await syncFolder(folder)
 }
 
-/** Removes the files of rounds up to and including `last` from a folder of `round-<r>.*` files. */
+/**
+ * Removes the files of rounds up to and including `last` from a folder of `round-<r>.*` files; a residual a round later,
+ * as the replay of the next round starts from it.
+ */
 async function pruneRounds(folder: string, last: number): Promise<void> {
   if (last < 1) return
   for (const name of await readdir(folder)) {
-    const round = /^round-(\d+)\..*(?:delta|trace|state)$/.exec(name)?.[1]
-    if (round !== undefined && Number(round) <= last) await rm(join(folder, name), { force: true })
+    const [, round, kind] = /^round-(\d+)\..*(delta|trace|state|residual)$/.exec(name) ?? []
+    const lastOfKind = kind === 'residual' ? last - 1 : last
+    if (round !== undefined && Number(round) <= lastOfKind) await rm(join(folder, name), { force: true })
   }
 }
 

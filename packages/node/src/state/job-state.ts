@@ -9,13 +9,14 @@ import { NodeError } from '../errors.ts'
 import { initialMomentum, outerUpdate, type OuterConfig } from '../outer.ts'
 import { decodeSharedState, encodeSharedState, f32Bytes, type SharedState } from './shared-state.ts'
 
-/** Makes a state durable and gives its adapter to the trainer; resolves when both are done. */
-export type InstallState = (state: SharedState) => Promise<void>
+/** Makes a state and this node's residual durable and gives the adapter to the trainer; resolves when all is done. */
+export type InstallState = (state: SharedState, residual: Float32Array | null) => Promise<void>
 
 /** Current shared state and its hashes. */
 export class JobState implements StateProvider {
   #state: SharedState
   #hash: Uint8Array
+  #residual: Float32Array | null = null
   readonly #outer: OuterConfig
   readonly #install: InstallState
   readonly #onAdopted: (round: number) => void
@@ -38,15 +39,30 @@ export class JobState implements StateProvider {
   }
 
   /** Goes on from a state that this node committed before. Throws NodeError STATE_MISMATCH as `adopt` does. */
-  resume(state: SharedState): void {
+  resume(state: SharedState, residual: Float32Array | null): void {
     this.#refuseOther(state, 'the checkpoint is of')
+    if (residual !== null && residual.length !== state.adapter.length) {
+      throw new NodeError(
+        'STATE_CORRUPT',
+        `the checkpoint's residual has ${residual.length} elements, its adapter ${state.adapter.length}`,
+      )
+    }
     this.#state = state
+    this.#residual = residual
     this.#hash = sha3_256(encodeSharedState(state))
   }
 
   /** The adapter at the start of the next round; read only. */
   get adapter(): Float32Array {
     return this.#state.adapter
+  }
+
+  /**
+   * What this node's delta of the last round lost by its dtype and the next one sends; read only. This node's own: the
+   * ring never compares it. Null after a round that did not count a lossy delta of this node, as after an adoption.
+   */
+  get residual(): Float32Array | null {
+    return this.#residual
   }
 
   /** Hex SHA3-256 of the adapter's float32 little-endian bytes. */
@@ -81,14 +97,18 @@ export class JobState implements StateProvider {
       throw new NodeError('STATE_CORRUPT', `ring state is of round ${state.round}, the ring said ${at.round}`)
     }
     this.#refuseOther(state, 'the ring trains')
-    await this.#install(state)
+    await this.#install(state, null)
     this.#state = state
     this.#hash = hash
+    this.#residual = null
     this.#onAdopted(state.round)
   }
 
-  /** Applies a committed round. `meanDelta` is the all-reduce's result, the same bytes on every node. */
-  async commit(round: number, meanDelta: Float32Array): Promise<void> {
+  /**
+   * Applies a committed round. `meanDelta` is the all-reduce's result, the same bytes on every node; `residual` what
+   * this node's part of it lost.
+   */
+  async commit(round: number, meanDelta: Float32Array, residual: Float32Array | null = null): Promise<void> {
     const { adapter, momentum } = outerUpdate(
       this.#outer,
       this.#state.adapter,
@@ -96,9 +116,10 @@ export class JobState implements StateProvider {
       meanDelta,
     )
     const state = { ...this.#state, round, adapter, momentum }
-    await this.#install(state)
+    await this.#install(state, residual)
     this.#state = state
     this.#hash = sha3_256(encodeSharedState(state))
+    this.#residual = residual
   }
 
   #refuseOther(state: SharedState, who: string): void {

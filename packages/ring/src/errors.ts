@@ -20,6 +20,7 @@ export type RingErrorCode =
   | 'TIMEOUT'
   | 'PORT_IN_USE'
   | 'BAD_ADDRESS'
+  | 'BAD_SWARM_KEY'
   | 'BAD_ARGUMENT'
   | 'BAD_STORE'
 

@@ -22,5 +22,9 @@ export type {
   WireType,
 } from './types.ts'
 export { createRing } from './create-ring.ts'
+export type { BookStore, NetworkOptions, NetworkStatus } from './net/network-types.ts'
+export { checkSwarmKey, createSwarmKey } from './net/swarm-key.ts'
+export { REACHABILITIES, type Reachability } from './reach/reachability.ts'
+export { DIAL_FAILURES, NET_LIMITS, PEER_SOURCES } from './net/net-counters.ts'
 export { DEFAULT_LIMITS, type RingLimits } from './defaults.ts'
 export { benchAllReduce, type BenchOptions, type BenchReport } from './bench/all-reduce.ts'

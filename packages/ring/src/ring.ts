@@ -8,6 +8,9 @@ import * as defaults from './defaults.ts'
 import { EffectRunner } from './effects.ts'
 import { RingError } from './errors.ts'
 import { LinkService } from './link/link-service.ts'
+import type { BuiltNode } from './net/libp2p-node.ts'
+import type { NetCounters } from './net/net-counters.ts'
+import { Network } from './net/network.ts'
 import { PeerMesh } from './net/peer-mesh.ts'
 import { startNode } from './net/start-node.ts'
 import { RequestService } from './net/request-service.ts'
@@ -43,6 +46,7 @@ export class RingNode implements Ring {
   readonly #boot = randomUUID()
   readonly #emitter = new RingEmitter()
   readonly #mesh: PeerMesh
+  readonly #network: Network
   readonly #runner: RoundRunner
   readonly #sync: StateSync
   readonly #linkService: LinkService
@@ -56,7 +60,8 @@ export class RingNode implements Ring {
   #starting: Promise<void> | null = null
   readonly #changes = new ChangeSignal()
 
-  constructor(options: RingOptions, node: Libp2p) {
+  constructor(options: RingOptions, built: BuiltNode, counters: NetCounters) {
+    const { node } = built
     this.#o = options
     this.#limits = { ...defaults.DEFAULT_LIMITS, ...options.limits }
     this.#node = node
@@ -107,9 +112,13 @@ export class RingNode implements Ring {
       bootstrap: options.bootstrap,
       limits: this.#limits,
       logger: options.logger,
+      counters,
+      waitsForHolePunch: options.network?.holePunching === true,
+      isPrivate: options.network?.swarmKey !== undefined,
       isAllowed: (peer) => this.#isAllowed(peer),
       handlers: {
         onConnected: (peer) => {
+          this.#network.noteMet(peer)
           this.#post({ on: 'connected', peer })
           this.#emitter.emit('peer', { peerId: peer, alive: true })
         },
@@ -120,6 +129,17 @@ export class RingNode implements Ring {
         onMessage: (from, message) => this.#post({ on: 'message', from, message }),
         onRejected: (error) => this.#count(error),
       },
+    })
+    this.#network = new Network({
+      built,
+      mesh: this.#mesh,
+      job: options.job,
+      options: options.network ?? {},
+      limits: this.#limits,
+      counters,
+      logger: options.logger,
+      isObserver: options.role === 'observer',
+      onRejected: (error) => this.#count(error),
     })
   }
 
@@ -140,6 +160,7 @@ export class RingNode implements Ring {
       phase: machine === null || this.#stage !== 'started' ? 'stopped' : phaseOf(machine),
       activeRound: this.#runner.activeRound,
       members: machine === null ? [] : describePeers(machine, view),
+      network: this.#network.status,
       counters: {
         bytesSent: mesh.sent + this.#runner.bytesSent,
         bytesReceived: mesh.received + this.#runner.bytesReceived,
@@ -196,7 +217,7 @@ export class RingNode implements Ring {
     }
     await startNode(this.#node, o.listen)
     await this.#linkService.start()
-    await this.#mesh.start()
+    await this.#mesh.start(await this.#network.start())
     this.#stage = 'started'
     this.#timer = setInterval(() => this.#tick(), o.peerTimeoutMs / defaults.TICKS_PER_TIMEOUT)
     o.logger.info({ peer: this.peerId, addresses: this.addresses }, 'ring node listens')
@@ -219,6 +240,7 @@ export class RingNode implements Ring {
     this.#driver?.halt()
     this.#effects.close(stopped)
     this.#linkService.stop()
+    await this.#network.stop()
     await this.#mesh.stop()
     await this.#node.stop()
     this.#effects.leave()

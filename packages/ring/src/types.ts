@@ -2,6 +2,7 @@
 import type { Identity } from '@gym-node/wire'
 import type { RingError } from './errors.ts'
 import type { RingLimits } from './defaults.ts'
+import type { NetworkOptions, NetworkStatus } from './net/network-types.ts'
 
 /** An agreed membership. It changes only between rounds, or by abandoning one. */
 export interface View {
@@ -62,6 +63,8 @@ export interface RingOptions {
   /** multiaddrs of peers to find the ring through */
   readonly bootstrap: readonly string[]
   readonly mdns: boolean
+  /** further ways to find others and to be found; without it bootstrap and mDNS only */
+  readonly network?: NetworkOptions
   /** genesis waits for this many peers, self included; an existing ring may shrink below it */
   readonly minMembers: number
   /** `any` lets whoever is left go on: two halves may both go on, so only for rings of two and tests */
@@ -74,7 +77,7 @@ export interface RingOptions {
   readonly carrier?: CarrierChoice
   /** `observer` finds peers and can ask them, but never takes part; default `member` */
   readonly role?: 'member' | 'observer'
-  /** peer ids; when `allow` is given only these may take part, and `deny` always wins */
+  /** peer ids; when `allow` is given only these may take part; with one in `deny` there is no connection at all */
   readonly allow?: readonly string[]
   readonly deny?: readonly string[]
   readonly state: StateProvider
@@ -119,6 +122,7 @@ export interface RingStatus {
   readonly phase: RingPhase
   readonly members: readonly MemberStatus[]
   readonly counters: RingCounters
+  readonly network: NetworkStatus
   /** the round whose all-reduce is under way here, else null */
   readonly activeRound: number | null
 }

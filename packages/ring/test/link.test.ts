@@ -7,10 +7,9 @@ import { DEFAULT_LIMITS, RingError } from '../src/index.ts'
 import { answerLink, initiateLink } from '../src/link/handshake.ts'
 import type { SealedLink } from '../src/link/sealed-link.ts'
 import type { Carrier } from '../src/net/carrier.ts'
-import { buildNode } from '../src/net/libp2p-node.ts'
-import { startNode } from '../src/net/start-node.ts'
 import { SocketCarrier } from '../src/net/socket-carrier.ts'
 import { StreamCarrier } from '../src/net/stream-carrier.ts'
+import { startBareNode } from './net-rig.ts'
 import { identityOf } from './rig.ts'
 
 interface Pair {
@@ -51,11 +50,7 @@ async function socketPair(tamper: (bytes: Buffer) => Buffer = (bytes) => bytes):
 }
 
 async function streamPair(): Promise<Pair> {
-  const listen = ['/ip4/127.0.0.1/tcp/0']
-  const build = (n: number): ReturnType<typeof buildNode> =>
-    buildNode({ identity: identityOf(n), listen, mdns: false, dialTimeoutMs: 5000 })
-  const [a, b] = await Promise.all([build(1), build(2)])
-  await Promise.all([startNode(a, listen), startNode(b, listen)])
+  const [a, b] = await Promise.all([startBareNode(identityOf(1)), startBareNode(identityOf(2))])
   const arrival = Promise.withResolvers<Carrier>()
   await b.handle('/test/1', (stream) => arrival.resolve(new StreamCarrier(stream)))
   const dialled = new StreamCarrier(await a.dialProtocol(b.getMultiaddrs(), '/test/1'))

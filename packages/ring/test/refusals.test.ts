@@ -6,8 +6,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import assert from 'node:assert/strict'
 import { createRing, RingError, type RingErrorCode } from '../src/index.ts'
 import { CONTROL_PROTOCOL } from '../src/defaults.ts'
-import { buildNode } from '../src/net/libp2p-node.ts'
-import { startNode as startLibp2p } from '../src/net/start-node.ts'
+import { startBareNode } from './net-rig.ts'
 import { deadline, identityOf, loggerFor, MemoryStore, startNode, stopAll, ToyState } from './rig.ts'
 
 const hasCode =
@@ -72,13 +71,11 @@ describe('a node', () => {
 
   it('ends the stream of a peer that sends garbage, counts it, and goes on', async () => {
     const node = await startNode(1, { minMembers: 1 })
-    const listen = ['/ip4/127.0.0.1/tcp/0']
     // The peer with the lower id opens the stream; take an identity that may.
     const identity = [2, 3, 4, 5, 6].map(identityOf).find(({ peerId }) => peerId < node.ring.peerId)
     assert.ok(identity)
-    const stranger = await buildNode({ identity, listen, mdns: false, dialTimeoutMs: 5000 })
+    const stranger = await startBareNode(identity)
     try {
-      await startLibp2p(stranger, listen)
       const signal = deadline([node])
       for (const [garbage, code] of [
         [Buffer.from('00000005hello'), 'BAD_MESSAGE'],

@@ -1,50 +1,164 @@
 /**
- * Builds the libp2p node of a ring: TCP, Noise, yamux, identify, ping and, when asked, mDNS. libp2p takes most of a
- * second to load, so this file is imported when a ring is created and not before.
+ * Builds the libp2p node of a ring: TCP, Noise, yamux, identify and ping, and what the network options ask for. libp2p
+ * takes most of a second to load, so this file is imported when a ring is created, and optional parts when they are used.
  */
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
 import { identify, identifyPush } from '@libp2p/identify'
-import { mdns } from '@libp2p/mdns'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
-import type { Libp2p } from '@libp2p/interface'
-import { createLibp2p } from 'libp2p'
+import type { Libp2p, PeerId } from '@libp2p/interface'
+import type { AddressManager, TransportManager } from '@libp2p/interface-internal'
+import type { Ping } from '@libp2p/ping'
+import { createLibp2p, type Libp2pOptions } from 'libp2p'
+import { multiaddr } from '@multiformats/multiaddr'
 import type { Identity } from '@gym-node/wire'
+import * as defaults from '../defaults.ts'
+import { createGate } from './gate.ts'
+import type { NetCounters } from './net-counters.ts'
+import type { NetworkOptions } from './network-types.ts'
+import { checkSwarmKey } from './swarm-key.ts'
 
-/** Inbound connections a second from one host: a whole ring may run on one machine or behind one NAT. */
-const INBOUND_PER_SECOND = 200
+/** How long an address that was dialled counts as confirmed; asked anew long before. */
+const CONFIRMED_MS = 2 * defaults.REACH_EVERY_MS
 
 /** What the node is built from. */
 export interface NodeOptions {
   readonly identity: Identity
   readonly listen: readonly string[]
   readonly mdns: boolean
-  readonly dialTimeoutMs: number
+  readonly network: NetworkOptions
+  readonly limits: defaults.RingLimits
+  readonly isDenied: (peer: string) => boolean
+  readonly counters: NetCounters
+  /** further services: the relay's */
+  readonly services?: Libp2pOptions['services']
 }
 
-/** A node that is not started yet. */
-export async function buildNode(options: NodeOptions): Promise<Libp2p> {
-  const { identity } = options
+/** A node and the inner parts of it that libp2p hands to services only. */
+export interface BuiltNode {
+  readonly node: Libp2p
+  readonly ping: Ping
+  readonly transports: TransportManager
+  /** tells others an address of this node that somebody has really dialled */
+  readonly confirmAddress: (host: string, port: number) => void
+}
+
+/** The parts that a libp2p service is given; only what is used here. */
+interface Components {
+  readonly transportManager: TransportManager
+  readonly addressManager: AddressManager
+}
+
+/** A node that is not started yet. Throws RingError BAD_SWARM_KEY. */
+export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
+  const { identity, limits, network } = options
   const raw = new Uint8Array(64)
   raw.set(identity.ed25519Seed)
   raw.set(identity.ed25519PublicKey, 32)
-  return createLibp2p({
+  const optional = await optionalParts(options)
+  let inner: Components | null = null
+  const connections: { with: (this: void, peer: PeerId) => number } = { with: () => 0 }
+  const node = await createLibp2p({
     start: false,
     privateKey: privateKeyFromRaw(raw),
-    addresses: { listen: [...options.listen] },
-    transports: [tcp()],
+    addresses: { listen: [...options.listen], appendAnnounce: [...(network.announce ?? [])] },
+    transports: [tcp(), ...(optional.transports ?? [])],
     connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    peerDiscovery: options.mdns ? [mdns()] : [],
-    services: { identify: identify(), identifyPush: identifyPush(), ping: ping() },
+    streamMuxers: [yamux({ maxInboundStreams: limits.streamsPerConnection })],
+    peerDiscovery: optional.peerDiscovery ?? [],
+    ...(optional.connectionProtector === undefined
+      ? {}
+      : { connectionProtector: optional.connectionProtector }),
+    services: {
+      ...optional.services,
+      ...options.services,
+      identify: identify(),
+      identifyPush: identifyPush(),
+      ping: ping(),
+      inner: (components: Components) => {
+        inner = components
+        return {}
+      },
+    },
+    connectionGater: createGate({
+      isDenied: options.isDenied,
+      connectionsWith: (peer) => connections.with(peer),
+      connectionsPerPeer: limits.connectionsPerPeer,
+      counters: options.counters,
+    }),
     connectionManager: {
-      dialTimeout: options.dialTimeoutMs,
-      inboundConnectionThreshold: INBOUND_PER_SECOND,
-      maxIncomingPendingConnections: INBOUND_PER_SECOND,
+      dialTimeout: defaults.DIAL_TIMEOUT_MS,
+      maxConnections: limits.connections,
+      maxParallelDials: defaults.PARALLEL_DIALS,
+      inboundConnectionThreshold: limits.handshakesPerHostPerSecond,
+      maxIncomingPendingConnections: limits.pendingHandshakes,
+      // The mesh dials again by itself, with a growing wait; two that do would undo the waiting.
+      reconnectRetries: 0,
     },
     // The ring has heartbeats of its own; this monitor would cut a peer that is merely busy for a few seconds.
     connectionMonitor: { enabled: false },
   })
+  connections.with = (peer) => node.getConnections(peer).length
+  const parts = inner as Components | null
+  if (parts === null) throw new Error('libp2p has built no services')
+  return {
+    node,
+    ping: node.services.ping,
+    transports: parts.transportManager,
+    confirmAddress: (host, port) => {
+      const address = multiaddr(`/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`)
+      parts.addressManager.confirmObservedAddr(address, { type: 'observed', ttl: CONFIRMED_MS })
+    },
+  }
+}
+
+/** What the network options add, each loaded when it is asked for. */
+async function optionalParts({ network, mdns, limits }: NodeOptions): Promise<Libp2pOptions> {
+  const transports: Libp2pOptions['transports'] = []
+  const services: NonNullable<Libp2pOptions['services']> = {}
+  const relay = network.relay ?? 'off'
+  if (relay !== 'off') {
+    const { circuitRelayTransport } = await import('@libp2p/circuit-relay-v2')
+    // Places are kept by the relay keeper; libp2p's own search would take places that are not needed.
+    transports.push(circuitRelayTransport({ maxInboundStopStreams: limits.connections }))
+  }
+  if (relay !== 'off' && network.holePunching === true) {
+    const { dcutr } = await import('@libp2p/dcutr')
+    services.dcutr = dcutr()
+  }
+  if (network.reachability === true) {
+    const { autoNAT } = await import('@libp2p/autonat')
+    services.autoNAT = autoNAT({ protocolPrefix: 'libp2p', maxInboundStreams: 1 })
+  }
+  const dht = network.dht ?? 'off'
+  if (dht !== 'off') services.dht = await dhtService(dht, limits)
+  const found: Libp2pOptions = { transports, services }
+  if (mdns) found.peerDiscovery = [(await import('@libp2p/mdns')).mdns()]
+  if (network.swarmKey !== undefined) {
+    const psk = new TextEncoder().encode(checkSwarmKey(network.swarmKey))
+    found.connectionProtector = (await import('@libp2p/pnet')).preSharedKey({ psk })
+  }
+  return found
+}
+
+async function dhtService(
+  mode: 'auto' | 'client' | 'server',
+  limits: defaults.RingLimits,
+): Promise<NonNullable<Libp2pOptions['services']>[string]> {
+  const { kadDHT, passthroughMapper } = await import('@libp2p/kad-dht')
+  const create = kadDHT({
+    protocol: defaults.DHT_PROTOCOL,
+    ...(mode === 'auto' ? {} : { clientMode: mode === 'client' }),
+    // Private addresses stay: a job may live in one house, and its own protocol keeps this DHT apart from others.
+    peerInfoMapper: passthroughMapper,
+    // A first look at the neighbourhood need not wait for a peer that is not there yet.
+    allowQueryWithZeroPeers: true,
+    maxInboundStreams: 8,
+    reprovide: { validity: defaults.RENDEZVOUS_VALID_MS, threshold: defaults.RENDEZVOUS_VALID_MS / 2 },
+    providers: { cacheSize: limits.knownPeers },
+  })
+  // libp2p gives services each other by name, `ping` among them; its types cannot say so for a map made at run time.
+  return (components) => create(components as unknown as Parameters<typeof create>[0])
 }

@@ -1,14 +1,15 @@
 /**
- * Finds the peers of a job and keeps one control channel to each: dials bootstrap addresses, learns members' addresses
- * from those it meets, dials again what it has lost. Of two peers the one with the lower id opens the stream.
+ * Keeps one control channel to each peer of a job: dials those it has heard of, learns addresses from those it meets,
+ * dials again what it has lost. Of two peers the one with the lower id opens the stream.
  */
 import { multiaddr } from '@multiformats/multiaddr'
 import { peerIdFromString } from '@libp2p/peer-id'
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import {
+  CHANNEL_GRACE_MS,
   CONTROL_PROTOCOL,
   DIAL_TIMEOUT_MS,
-  REDIAL_MAX_MS,
+  HOLE_PUNCH_WAIT_MS,
   REDIAL_MIN_MS,
   type RingLimits,
 } from '../defaults.ts'
@@ -17,11 +18,12 @@ import type { RingLogger } from '../types.ts'
 import type { ViewMessage } from '../view/messages.ts'
 import { compareText } from '../view/state.ts'
 import { ControlChannel } from './control-channel.ts'
+import { DialTargets } from './dial-targets.ts'
+import { KnownPeers } from './known-peers.ts'
+import type { NetCounters, PeerSource } from './net-counters.ts'
 import type { ControlMessage, Hello, KnownPeer } from './peer-messages.ts'
 import { StreamCarrier } from './stream-carrier.ts'
-
-/** A peer of another job is left alone for this long before its stream is accepted or opened again. */
-const FOREIGN_MS = 60_000
+import { Strangers } from './strangers.ts'
 
 /** What the mesh reports. */
 export interface MeshHandlers {
@@ -39,17 +41,12 @@ export interface MeshOptions {
   readonly bootstrap: readonly string[]
   readonly limits: RingLimits
   readonly logger: RingLogger
+  readonly counters: NetCounters
+  /** connections are given a moment to become direct before the control stream settles on a relayed one */
+  readonly waitsForHolePunch: boolean
+  readonly isPrivate: boolean
   readonly isAllowed: (peer: string) => boolean
   readonly handlers: MeshHandlers
-}
-
-interface Target {
-  readonly addresses: () => readonly string[]
-  /** who answered there last time */
-  peer: string | null
-  nextAt: number
-  waitMs: number
-  busy: boolean
 }
 
 /** All peers of one job that this node knows. */
@@ -59,16 +56,24 @@ export class PeerMesh {
   readonly #channels = new Map<string, ControlChannel>()
   readonly #ready = new Set<string>()
   readonly #opening = new Set<string>()
-  readonly #known = new Map<string, string[]>()
-  readonly #foreignUntil = new Map<string, number>()
-  readonly #targets = new Map<string, Target>()
+  readonly #known: KnownPeers
+  readonly #targets: DialTargets
+  readonly #strangers = new Strangers()
+  readonly #relayedSince = new Map<string, number>()
+  readonly #grace = new Map<string, NodeJS.Timeout>()
+  #announced = ''
   #retired = { sent: 0, received: 0 }
   #timer: NodeJS.Timeout | null = null
 
   constructor(options: MeshOptions) {
+    const { node, limits, counters, logger, isPrivate } = options
     this.#o = options
-    this.#self = options.node.peerId.toString()
-    for (const address of options.bootstrap) this.#addTarget(address, () => [address])
+    this.#self = node.peerId.toString()
+    this.#known = new KnownPeers(limits, counters)
+    const onReached = (peer: string, source: PeerSource): void => {
+      this.#known.learn({ peer, addresses: [] }, source)
+    }
+    this.#targets = new DialTargets({ node, counters, logger, isPrivate, onReached })
   }
 
   /** Bytes on control channels since start. */
@@ -81,16 +86,24 @@ export class PeerMesh {
     return { sent, received }
   }
 
-  async start(): Promise<void> {
-    const { node } = this.#o
+  /** Begins to dial; bootstrap peers after `bootstrapDelayMs`, so that known addresses go first. */
+  async start(bootstrapDelayMs = 0): Promise<void> {
+    const { node, bootstrap } = this.#o
+    for (const address of bootstrap) {
+      this.#targets.add(address, () => [address], {
+        source: 'bootstrap',
+        peer: null,
+        delayMs: bootstrapDelayMs,
+      })
+    }
     await node.handle(CONTROL_PROTOCOL, (stream, connection) => this.#onInbound(stream, connection), {
       runOnLimitedConnection: true,
       maxInboundStreams: 4,
     })
     node.addEventListener('peer:connect', (event) => void this.#open(event.detail))
-    node.addEventListener('peer:discovery', (event) => {
-      const { id, multiaddrs } = event.detail
-      this.#learn({ peer: id.toString(), addresses: multiaddrs.map((address) => address.toString()) })
+    node.addEventListener('peer:disconnect', (event) => {
+      const peer = event.detail.toString()
+      if (this.#endGrace(peer)) this.#o.handlers.onDisconnected(peer)
     })
     this.#timer = setInterval(() => this.#maintain(), REDIAL_MIN_MS)
     this.#maintain()
@@ -100,12 +113,14 @@ export class PeerMesh {
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
+    for (const timer of this.#grace.values()) clearTimeout(timer)
+    this.#grace.clear()
     const channels = [...this.#channels.values()]
     await Promise.all(channels.map((channel) => channel.close()))
   }
 
   /** Sends to a peer that has said hello; silently nothing to one that is gone: its absence is an event of its own. */
-  send(peer: string, message: ViewMessage): void {
+  send(peer: string, message: ControlMessage): void {
     if (this.#ready.has(peer)) this.#channels.get(peer)?.send(message)
   }
 
@@ -114,12 +129,24 @@ export class PeerMesh {
     return [...this.#ready]
   }
 
+  /** Where a peer can be dialled, as far as this node knows. */
+  addressesOf(peer: string): readonly string[] {
+    return this.#known.addressesOf(peer)
+  }
+
+  /** Remembers where a peer of the job can be dialled, and dials it. */
+  learn(known: KnownPeer, source: PeerSource): void {
+    const { peer } = known
+    if (peer === this.#self || !this.#o.isAllowed(peer) || !this.#known.learn(known, source)) return
+    this.#targets.add(peer, () => this.#known.addressesOf(peer), { source, peer, delayMs: 0 })
+  }
+
   /** A stream to any known peer, over its connection or a new one. */
   async openStream(peer: string, protocol: string, signal: AbortSignal): Promise<Stream> {
     const { node } = this.#o
     const id = peerIdFromString(peer)
     if (node.getConnections(id).length === 0) {
-      const addresses = (this.#known.get(peer) ?? []).map((address) => multiaddr(address))
+      const addresses = this.#known.addressesOf(peer).map((address) => multiaddr(address))
       if (addresses.length > 0) await node.dial(addresses, { signal })
     }
     return node.dialProtocol(id, protocol, { runOnLimitedConnection: true, signal })
@@ -136,45 +163,16 @@ export class PeerMesh {
   }
 
   #maintain(): void {
-    const now = performance.now()
     for (const peer of this.#o.node.getPeers()) void this.#open(peer)
-    for (const [name, target] of this.#targets) {
-      if (target.busy || now < target.nextAt || this.#ready.has(target.peer ?? name)) continue
-      void this.#dial(target)
-    }
-  }
-
-  /** Dials one target; failures wait longer each time. */
-  async #dial(target: Target): Promise<void> {
-    target.busy = true
-    try {
-      const addresses = target.addresses().map((address) => multiaddr(address))
-      if (addresses.length > 0) {
-        const connection = await this.#o.node.dial(addresses, {
-          signal: AbortSignal.timeout(DIAL_TIMEOUT_MS),
-        })
-        target.peer = connection.remotePeer.toString()
-      }
-      target.waitMs = REDIAL_MIN_MS * 4
-    } catch (cause) {
-      target.waitMs = Math.min(REDIAL_MAX_MS, target.waitMs * 2)
-      this.#o.logger.debug({ err: cause, addresses: target.addresses() }, 'dial failed')
-    } finally {
-      target.busy = false
-      target.nextAt = performance.now() + target.waitMs
-    }
-  }
-
-  #addTarget(name: string, addresses: () => readonly string[]): void {
-    if (this.#targets.has(name)) return
-    this.#targets.set(name, { addresses, peer: null, nextAt: 0, waitMs: REDIAL_MIN_MS, busy: false })
+    this.#targets.dialDue()
+    this.#announceSelf()
   }
 
   /** Opens the control stream where that is this node's part and none is open. */
   async #open(peerId: PeerId): Promise<void> {
     const peer = peerId.toString()
     if (compareText(this.#self, peer) > 0 || this.#channels.has(peer) || this.#opening.has(peer)) return
-    if (!this.#o.isAllowed(peer) || performance.now() < (this.#foreignUntil.get(peer) ?? 0)) return
+    if (!this.#o.isAllowed(peer) || this.#strangers.has(peer) || this.#mayBecomeDirect(peerId)) return
     this.#opening.add(peer)
     try {
       const stream = await this.#o.node.dialProtocol(peerId, CONTROL_PROTOCOL, {
@@ -183,10 +181,26 @@ export class PeerMesh {
       })
       this.#adopt(peer, stream)
     } catch (cause) {
+      // A relay or a node of the DHT is no peer of the job, and one that is just starting is not one yet.
+      if (cause instanceof Error && cause.name === 'UnsupportedProtocolError')
+        this.#strangers.noteSilent(peer)
       this.#o.logger.debug({ err: cause, peer }, 'no control stream')
     } finally {
       this.#opening.delete(peer)
     }
+  }
+
+  /** Whether all connections are relayed, hole punching is on, and its time is not over. */
+  #mayBecomeDirect(peerId: PeerId): boolean {
+    const peer = peerId.toString()
+    const connections = this.#o.node.getConnections(peerId)
+    if (!this.#o.waitsForHolePunch || !connections.every(isRelayed)) {
+      this.#relayedSince.delete(peer)
+      return false
+    }
+    const since = this.#relayedSince.get(peer) ?? performance.now()
+    this.#relayedSince.set(peer, since)
+    return performance.now() - since < HOLE_PUNCH_WAIT_MS
   }
 
   #onInbound(stream: Stream, connection: Connection): void {
@@ -228,13 +242,15 @@ export class PeerMesh {
 
   #onHello(peer: string, channel: ControlChannel, hello: Hello): void {
     if (hello.job !== this.#o.job) {
-      this.#foreignUntil.set(peer, performance.now() + FOREIGN_MS)
+      this.#strangers.noteForeign(peer)
       channel.abort(new RingError('PEER_DENIED', 'peer works on another job', { peer }))
       return
     }
+    this.#endGrace(peer)
     this.#ready.add(peer)
-    this.#learn({ peer, addresses: hello.addresses })
-    for (const known of hello.peers) this.#learn(known)
+    this.learn({ peer, addresses: hello.addresses }, 'inbound')
+    this.#known.noteMet(peer)
+    for (const known of hello.peers) this.learn(known, 'peer')
     this.#announce(peer)
     this.#o.handlers.onConnected(peer)
   }
@@ -244,7 +260,12 @@ export class PeerMesh {
       this.#o.handlers.onMessage(peer, message)
       return
     }
-    for (const known of message.peers) this.#learn(known)
+    for (const known of message.peers) {
+      const before = this.#known.addressesOf(known.peer).join()
+      this.learn(known, 'peer')
+      // Its own new addresses, as after a relay took it in, are passed on; hearsay is not, so that it ends.
+      if (known.peer === peer && this.#known.addressesOf(peer).join() !== before) this.#announce(peer)
+    }
   }
 
   #onEnd(peer: string, channel: ControlChannel, reason: RingError): void {
@@ -253,33 +274,48 @@ export class PeerMesh {
     if (reason.code !== 'PEER_LOST') this.#o.handlers.onRejected(reason)
     if (this.#channels.get(peer) !== channel) return
     this.#channels.delete(peer)
-    const target = this.#targets.get(peer)
-    if (target !== undefined) target.nextAt = 0
-    if (this.#ready.delete(peer)) this.#o.handlers.onDisconnected(peer)
+    this.#targets.hurry(peer)
+    if (!this.#ready.delete(peer)) return
+    const isConnected = this.#o.node.getConnections(peerIdFromString(peer)).some((c) => c.status === 'open')
+    // The connection below was replaced, as by hole punching: the peer is there and the stream comes back.
+    if (reason.code === 'PEER_LOST' && isConnected && this.#timer !== null) this.#beginGrace(peer)
+    else this.#o.handlers.onDisconnected(peer)
   }
 
-  /** Remembers where a peer can be dialled. */
-  #learn({ peer, addresses }: KnownPeer): void {
-    if (peer === this.#self || !this.#o.isAllowed(peer)) return
-    const isNew = !this.#known.has(peer)
-    if (isNew && this.#known.size >= this.#o.limits.knownPeers) return
-    const usable = addresses.filter((address) => isDialable(address, peer))
-    if (usable.length === 0 && !isNew) return
-    this.#known.set(peer, usable.slice(0, this.#o.limits.addressesPerPeer))
-    this.#addTarget(peer, () => this.#known.get(peer) ?? [])
+  #beginGrace(peer: string): void {
+    const over = (): void => {
+      this.#grace.delete(peer)
+      this.#o.handlers.onDisconnected(peer)
+    }
+    clearTimeout(this.#grace.get(peer))
+    this.#grace.set(peer, setTimeout(over, CHANNEL_GRACE_MS))
+  }
+
+  #endGrace(peer: string): boolean {
+    clearTimeout(this.#grace.get(peer))
+    return this.#grace.delete(peer)
   }
 
   /** Tells everybody about a peer that was just met: of two newcomers at least one learns of the other. */
   #announce(peer: string): void {
-    const known = { peer, addresses: this.#known.get(peer) ?? [] }
+    const known = { peer, addresses: [...this.#known.addressesOf(peer)] }
     for (const other of this.#ready) {
       if (other !== peer) this.#channels.get(other)?.send({ t: 'peers', peers: [known] })
     }
   }
 
+  /** Tells everybody when this node's own addresses have changed. */
+  #announceSelf(): void {
+    const addresses = this.#ownAddresses()
+    if (addresses.join() === this.#announced) return
+    this.#announced = addresses.join()
+    for (const peer of this.#ready) {
+      this.#channels.get(peer)?.send({ t: 'peers', peers: [{ peer: this.#self, addresses }] })
+    }
+  }
+
   #knownPeers(): KnownPeer[] {
-    const met = [...this.#known].filter(([peer]) => this.#ready.has(peer))
-    return met.map(([peer, addresses]) => ({ peer, addresses }))
+    return this.peers.map((peer) => ({ peer, addresses: [...this.#known.addressesOf(peer)] }))
   }
 
   #ownAddresses(): string[] {
@@ -287,15 +323,6 @@ export class PeerMesh {
   }
 }
 
-function isDialable(address: string, peer: string): boolean {
-  try {
-    const named = multiaddr(address)
-      .getComponents()
-      .find((component) => component.name === 'p2p')?.value
-    peerIdFromString(peer)
-    return named === undefined || named === peer
-  } catch {
-    // An address this node cannot read is one it cannot dial.
-    return false
-  }
+function isRelayed(connection: Connection): boolean {
+  return connection.limits !== undefined || connection.remoteAddr.toString().includes('/p2p-circuit')
 }

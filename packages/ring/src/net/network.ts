@@ -1,0 +1,197 @@
+/**
+ * How this node finds others and is found, besides dialling: known addresses, mDNS, the DHT, relays, dial-back. It
+ * feeds the mesh with peers and tells the owner what it knows of its place in the network.
+ */
+import { BookKeeper } from '../discovery/book-keeper.ts'
+import { Rendezvous } from '../discovery/rendezvous.ts'
+import { BOOK_HEAD_START_MS, REACH_EVERY_MS, REACH_PEERS, type RingLimits } from '../defaults.ts'
+import type { RingError } from '../errors.ts'
+import { judgeReachability, portOf, type DialBack, type ReachVerdict } from '../reach/reachability.ts'
+import { ReachService } from '../reach/reach-service.ts'
+import { RelayKeeper } from '../reach/relay-keeper.ts'
+import type { RingLogger } from '../types.ts'
+import type { BuiltNode } from './libp2p-node.ts'
+import type { NetCounters } from './net-counters.ts'
+import type { NetworkOptions, NetworkStatus } from './network-types.ts'
+import type { PeerMesh } from './peer-mesh.ts'
+
+/** How often places at relays and the verdict are looked after. */
+const LOOK_AFTER_MS = 1_000
+
+/** What the network works with. */
+export interface NetworkParts {
+  readonly built: BuiltNode
+  readonly mesh: PeerMesh
+  readonly job: string
+  readonly options: NetworkOptions
+  readonly limits: RingLimits
+  readonly counters: NetCounters
+  readonly logger: RingLogger
+  readonly isObserver: boolean
+  readonly onRejected: (error: RingError) => void
+}
+
+/** Starts after libp2p, stops before it. */
+export class Network {
+  readonly #p: NetworkParts
+  readonly #reach: ReachService
+  readonly #relays: RelayKeeper
+  readonly #rendezvous: Rendezvous | null
+  readonly #book: BookKeeper | null
+  readonly #answers = new Map<string, DialBack & { readonly at: number }>()
+  readonly #asking = new Set<string>()
+  #verdict: ReachVerdict
+  #timer: NodeJS.Timeout | null = null
+  #tending: Promise<void> = Promise.resolve()
+  #isTending = false
+
+  constructor(parts: NetworkParts) {
+    const { built, options, job, limits, logger, counters, mesh, onRejected } = parts
+    const { node, transports } = built
+    this.#p = parts
+    this.#reach = new ReachService({ node, counters, onRejected })
+    this.#relays = new RelayKeeper({ node, transports, logger })
+    this.#book = options.book === undefined ? null : new BookKeeper(options.book, job, limits, logger)
+    this.#rendezvous =
+      (options.dht ?? 'off') === 'off'
+        ? null
+        : new Rendezvous({
+            node,
+            job,
+            logger,
+            announces: !parts.isObserver,
+            company: () => mesh.peers.length,
+            onFound: (peer) => mesh.learn(peer, 'dht'),
+          })
+    this.#verdict = judgeReachability({ listening: [], answers: [], reservations: 0 })
+  }
+
+  /** Known addresses first, then the rest. Returns how long bootstrap peers should wait for them, in ms. */
+  async start(): Promise<number> {
+    const { built, mesh, options } = this.#p
+    const { node } = built
+    node.addEventListener('peer:discovery', (event) => {
+      const { id, multiaddrs } = event.detail
+      if (options.dht !== undefined && options.dht !== 'off' && multiaddrs.length === 0) return
+      mesh.learn({ peer: id.toString(), addresses: multiaddrs.map((address) => address.toString()) }, 'mdns')
+    })
+    const known = (await this.#book?.load()) ?? []
+    for (const { peer, addresses } of known) mesh.learn({ peer, addresses: [...addresses] }, 'book')
+    if (options.reachability === true) await this.#reach.start()
+    this.#rendezvous?.start()
+    this.#timer = setInterval(() => this.#lookAfter(), LOOK_AFTER_MS)
+    return known.length > 0 ? BOOK_HEAD_START_MS : 0
+  }
+
+  async stop(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer = null
+    await this.#tending
+    await this.#rendezvous?.stop()
+    await this.#book?.close()
+  }
+
+  /** A peer of the job was met: its addresses are worth keeping. */
+  noteMet(peer: string): void {
+    this.#book?.note(peer, this.#p.mesh.addressesOf(peer))
+  }
+
+  /** What is known now. */
+  get status(): NetworkStatus {
+    const { built, counters } = this.#p
+    const connections = built.node.getConnections()
+    const relayed = connections.filter(({ remoteAddr }) => remoteAddr.toString().includes('/p2p-circuit'))
+    const { state, seen, advice } = this.#verdict
+    return {
+      reachability: state,
+      seen,
+      advice,
+      reservations: this.#relays.places.size,
+      connections: connections.length,
+      relayedConnections: relayed.length,
+      holePunches: counters.holePunches,
+      found: { ...counters.found },
+      dials: counters.dials,
+      dialFailures: { ...counters.dialFailures },
+      limits: { ...counters.limits },
+    }
+  }
+
+  #lookAfter(): void {
+    if (this.#isTending) return
+    this.#isTending = true
+    this.#tending = this.#tend()
+      .catch((err: unknown) => this.#p.logger.warn({ err }, 'looking after the network failed'))
+      .finally(() => {
+        this.#isTending = false
+      })
+  }
+
+  async #tend(): Promise<void> {
+    const { options } = this.#p
+    this.#book?.saveIfDue()
+    if (options.reachability === true) this.#askPeers()
+    this.#judge()
+    const relay = options.relay ?? 'off'
+    const needsPlace = relay === 'always' || (relay === 'auto' && this.#verdict.state !== 'public')
+    // Until somebody has answered, a node that may turn out to be reachable takes no place from one that is not.
+    const isDecided = options.reachability !== true || this.#answers.size > 0
+    if (needsPlace && (relay === 'always' || isDecided)) await this.#relays.keep()
+  }
+
+  /** Asks peers over direct connections, each again when its answer has become old. */
+  #askPeers(): void {
+    const { node } = this.#p.built
+    const now = performance.now()
+    for (const [peer, { at }] of this.#answers) if (now - at > 2 * REACH_EVERY_MS) this.#answers.delete(peer)
+    const port = this.#listening.map(portOf).find((value) => value !== null)
+    if (port == null) return
+    for (const connection of node.getConnections()) {
+      const peer = connection.remotePeer.toString()
+      if (connection.limits !== undefined || connection.remoteAddr.toString().includes('/p2p-circuit'))
+        continue
+      const known = this.#answers.get(peer)
+      const isFresh = known !== undefined && now - known.at < REACH_EVERY_MS
+      if (isFresh || this.#asking.has(peer)) continue
+      if (known === undefined && this.#answers.size + this.#asking.size >= REACH_PEERS) continue
+      this.#asking.add(peer)
+      this.#reach
+        .ask(connection, port)
+        .then(
+          (answer) => this.#answers.set(peer, { ...answer, at: performance.now() }),
+          (err: unknown) => this.#p.logger.debug({ err, peer }, 'no dial back'),
+        )
+        .finally(() => this.#asking.delete(peer))
+        .catch(() => undefined) // both outcomes are handled above
+    }
+  }
+
+  #judge(): void {
+    const { logger } = this.#p
+    const before = this.#verdict.state
+    const verdict = judgeReachability({
+      listening: this.#listening,
+      answers: [...this.#answers.values()],
+      reservations: this.#relays.places.size,
+    })
+    this.#verdict = verdict
+    if (verdict.state === before) return
+    const fields = { reachability: verdict.state, seen: verdict.seen }
+    if (verdict.advice === '') logger.info(fields, `reachability: ${verdict.state}, ${verdict.seen}`)
+    else logger.warn(fields, `reachability: ${verdict.state}, ${verdict.seen}; ${verdict.advice}`)
+    if (verdict.state === 'public') this.#announceSeen()
+  }
+
+  /** Peers have dialled the address that they see this node at: from now on it is told to others. */
+  #announceSeen(): void {
+    const port = this.#listening.map(portOf).find((value) => value !== null)
+    if (port == null) return
+    for (const { observedHost, reached } of this.#answers.values()) {
+      if (reached) this.#p.built.confirmAddress(observedHost, port)
+    }
+  }
+
+  get #listening(): string[] {
+    return this.#p.built.transports.getAddrs().map((address) => address.toString())
+  }
+}

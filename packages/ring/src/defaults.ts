@@ -86,6 +86,9 @@ export const REDIAL_MAX_MS = 10_000
 /** A dial or a handshake that takes longer than this has failed. */
 export const DIAL_TIMEOUT_MS = 10_000
 
+/** A source of state that brings less than this in `stallMs` is given up: 1 KiB a second holds nobody up for long. */
+export const MIN_STATE_BYTES_PER_STALL = 64 * 1024
+
 /** Libp2p protocols of the ring; the version is part of the id, so that two versions never misread each other. */
 export const CONTROL_PROTOCOL = '/gym-node/ring/control/1.0.0'
 export const LINK_PROTOCOL = '/gym-node/ring/link/1.0.0'
@@ -94,59 +97,8 @@ export const STATE_PROTOCOL = '/gym-node/ring/state/1.0.0'
 /** Bytes of one handshake message: an ML-DSA-87 signature and key with the binding are about 13 KiB. */
 export const HANDSHAKE_MESSAGE_BYTES = 64 * 1024
 
-/** A round trip of dial-back: ask, be dialled (which may time out), answer. */
-export const REACH_PROTOCOL = '/gym-node/reach/1.0.0'
+/** Direct sockets a link may have side by side: beyond this, packets of one neighbour crowd out everybody else's. */
+export const MAX_DIRECT_SOCKETS = 16
 
-/** The DHT is this project's own, apart from IPFS: its peers are gym nodes and relays of all jobs. */
-export const DHT_PROTOCOL = '/gym-node/kad/1.0.0'
-
-/** How long an announcement in the DHT is valid: a node that is gone is forgotten within the hour. */
-export const RENDEZVOUS_VALID_MS = 60 * 60_000
-
-/** Announce again three times within that. */
-export const RENDEZVOUS_ANNOUNCE_MS = 20 * 60_000
-
-/** Look for peers of the job: soon and often while alone, seldom once others are known (they name their peers). */
-export const RENDEZVOUS_FIRST_MS = 1_000
-export const RENDEZVOUS_ALONE_MAX_MS = 60_000
-export const RENDEZVOUS_IN_COMPANY_MS = 10 * 60_000
-
-/** One look or announcement in the DHT is given up after this long. */
-export const RENDEZVOUS_TIMEOUT_MS = 30_000
-
-/** Dials under way at once. */
-export const PARALLEL_DIALS = 32
-
-/** Addresses from the book go first; the bootstrap peers are dialled this much later, and at once without a book. */
-export const BOOK_HEAD_START_MS = 500
-
-/** Known addresses are forgotten two weeks after the last meeting: home addresses change about that often. */
-export const BOOK_MAX_AGE_MS = 14 * 24 * 3_600_000
-
-/** The book is written at most this often. */
-export const BOOK_SAVE_MS = 10_000
-
-/** A peer that does not speak the ring's protocol (a relay, a peer of another job) is asked again after this long. */
-export const STRANGER_MS = 60_000
-
-/** A relayed connection is given this long to become direct before the control stream settles on it. */
-export const HOLE_PUNCH_WAIT_MS = 3_000
-
-/** A control stream that ends while another connection to the peer is open has this long to come back unnoticed. */
-export const CHANNEL_GRACE_MS = 2_000
-
-/** Relays that hold a place for this node: a second one for when the first goes. */
-export const RELAY_PLACES = 2
-
-/** Wait between attempts to get a place at a relay. */
-export const RELAY_RETRY_MIN_MS = 1_000
-export const RELAY_RETRY_MAX_MS = 60_000
-
-/** Peers asked to dial back, how often anew, and how long one dial back may take. */
-export const REACH_PEERS = 3
-export const REACH_EVERY_MS = 15 * 60_000
-export const REACH_DIAL_MS = 5_000
-
-/** One peer may have itself dialled back this often, and this many dials back run at once: nobody's hammer. */
-export const REACH_PER_PEER_MS = 10_000
-export const REACH_CONCURRENT = 4
+/** One socket fills a local path; a long one with loss needs several (`sockets`), as each backs off by itself. */
+export const DEFAULT_DIRECT_SOCKETS = 1

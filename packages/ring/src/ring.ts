@@ -103,7 +103,7 @@ export class RingNode implements Ring {
       onRejected: (error) => this.#count(error),
     })
     const dialState = this.#linkService.dialState.bind(this.#linkService)
-    const fetcher = new StateFetcher(dialState, this.#limits, this.#limits.stallMs)
+    const fetcher = new StateFetcher(dialState, this.#limits, (error) => this.#count(error))
     this.#sync = new StateSync(fetcher, options.state, options.logger, (error) => this.#count(error))
     this.#mesh = new PeerMesh({
       node,

@@ -29,8 +29,8 @@ export class MachineRig {
   waiting: Envelope[] = []
   readonly #nodes = new Map<string, Node>()
 
-  /** Nodes that agree on a first view of all of them. */
-  constructor(ids: readonly string[], quorum: 'majority' | 'any' = 'majority') {
+  /** Connected nodes; unless told otherwise they have agreed on a first view of all of them. */
+  constructor(ids: readonly string[], quorum: 'majority' | 'any' = 'majority', { form } = { form: true }) {
     for (const id of ids) {
       const state = { round: 0, hash: '00' }
       const kept = { durable: EMPTY_DURABLE, held: null }
@@ -45,6 +45,7 @@ export class MachineRig {
       })
     }
     for (const a of ids) for (const b of ids) if (a !== b) this.post(a, { on: 'connected', peer: b })
+    if (!form) return
     for (let i = 0; i < 20; i++) this.pass(50)
     if (ids.some((id) => this.state(id).durable.view?.epoch !== 1)) throw new Error('no first view')
     for (const id of ids) this.#node(id).effects.length = 0
@@ -90,9 +91,14 @@ export class MachineRig {
 
   /** Lets time pass with everything delivered. */
   pass(ms: number): void {
+    this.tick(ms)
+    this.deliver()
+  }
+
+  /** Lets time pass with nothing delivered. */
+  tick(ms: number): void {
     this.now += ms
     for (const id of this.#nodes.keys()) this.post(id, { on: 'tick' })
-    this.deliver()
   }
 
   /** Every node offers the next round and its exchange ends with the same result; no message of it is delivered yet. */

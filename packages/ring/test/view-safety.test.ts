@@ -273,3 +273,22 @@ describe('a node that leaves its ring for another', () => {
     assert.equal(rig.durable('a').view, null, 'its old ring names it no more')
   })
 })
+
+describe('a genesis', () => {
+  it('that a member accepted and then died is joined by it as a voter, or a ring of two could never go on', () => {
+    const rig = new MachineRig(['a', 'b'], 'majority', { form: false })
+    for (let i = 0; i < 20 && rig.waiting.every((e) => e.message.t !== 'genesis-ack'); i++) {
+      rig.tick(50)
+      rig.deliver((e) => e.message.t !== 'genesis-ack')
+    }
+    assert.equal(rig.durable('b').invited.length, 1, 'on disk before the acceptance is sent')
+    rig.deliver(is('genesis-ack'))
+    assert.equal(rig.durable('a').view?.epoch, 1, 'a has founded the ring')
+    rig.restart('b')
+    assert.equal(rig.durable('b').view, null, 'b never heard of it')
+    for (let i = 0; i < 60; i++) rig.pass(50)
+    const members = (id: string) => rig.durable(id).view?.members.map((m) => m.boot)
+    assert.deepEqual(members('a'), ['a.1', 'b.2'])
+    assert.deepEqual(members('b'), ['a.1', 'b.2'])
+  })
+})

@@ -1,7 +1,8 @@
 /** Brings this node's state to the ring's: fetches it, verified, and hands it to its owner. */
 import { toRingError, type RingError } from '../errors.ts'
 import type { RingLogger, StateProvider } from '../types.ts'
-import type { StateFetcher, WantedState } from './fetch.ts'
+import type { StateFetcher } from './fetch.ts'
+import type { WantedState } from './partial.ts'
 
 /** One fetch at a time, as its only caller awaits it. */
 export class StateSync {

@@ -7,7 +7,7 @@ import { commitStart, openTurn } from './turn.ts'
 /** Installs a decided view: durable first, then known to the rest of the node. */
 export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): void {
   stopRound(s, 'VIEW_CHANGED', `epoch ${value.epoch} was agreed`, out)
-  s.durable = { version: 1, view: value, promised: null, accepted: null, prepared: null }
+  s.durable = { version: 1, view: value, promised: null, accepted: null, prepared: null, invited: [] }
   s.frozen = false
   s.abandoned = false
   s.proposal = null
@@ -31,7 +31,7 @@ export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): voi
 /** Forgets a view that lost against another ring of the same job; this node then joins the other as a newcomer. */
 export function dissolveView(s: MachineState, reason: string, out: Effect[]): void {
   stopRound(s, 'VIEW_CHANGED', reason, out)
-  s.durable = { version: 1, view: null, promised: null, accepted: null, prepared: null }
+  s.durable = { version: 1, view: null, promised: null, accepted: null, prepared: null, invited: [] }
   // Under its old name it could be told of the view it has left, and vote there again without remembering how.
   s.dissolved += 1
   s.boot = `${s.options.boot}.${s.dissolved}`

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import type { Effect, MachineState } from './state.ts'
 import { compareText, isAlive, isParticipant, reachedRound, viewId } from './state.ts'
-import type { Member, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
+import { MAX_INVITED, type Member, type StatusMessage, type ViewMessage, type ViewValue } from './messages.ts'
 import { adoptView, dissolveView } from './adopt.ts'
 import { isMinority } from './questions.ts'
 
@@ -60,6 +60,7 @@ export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: 
   }
   s.genesis = null
   s.genesisLock = { ringId: value.ringId, proposer: from, until: s.now + s.options.peerTimeoutMs }
+  rememberInvitation(s, value.ringId, out)
   out.push({ do: 'send', to: from, message: { t: 'genesis-ack', ringId: value.ringId } })
 }
 
@@ -102,6 +103,16 @@ function decideGenesis(s: MachineState, out: Effect[]): void {
   for (const [peer, record] of s.peers) {
     if (record.connected) out.push({ do: 'send', to: peer, message: { t: 'decided', value: genesis.value } })
   }
+}
+
+/**
+ * Durable before the acceptance is said: the ring may be founded by it, and if this process dies before it hears so, the
+ * others may be too few to go on without its vote. It has none to forget, as it has never been in that ring.
+ */
+function rememberInvitation(s: MachineState, ringId: string, out: Effect[]): void {
+  const others = s.durable.invited.filter((known) => known !== ringId)
+  s.durable = { ...s.durable, invited: [...others, ringId].slice(-MAX_INVITED) }
+  out.push({ do: 'persist', durable: s.durable, withResult: false })
 }
 
 function candidates(s: MachineState): Member[] {

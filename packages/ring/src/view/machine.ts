@@ -137,8 +137,7 @@ function onStatus(
   const view = s.durable.view
   if (view !== null) {
     const behind = status.ringId === view.ringId && status.epoch < view.epoch
-    const missed =
-      status.ringId === null && view.members.some((m) => m.peer === from && m.boot === status.boot)
+    const missed = status.ringId === null && view.members.some((m) => m.peer === from)
     if (behind || missed) out.push({ do: 'send', to: from, message: { t: 'decided', value: view } })
     noteAccusations(s, record, status)
   }
@@ -154,10 +153,14 @@ function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMess
   for (const peer of suspects) if (!record.accusing.has(peer)) record.accusing.set(peer, s.now)
 }
 
-/** A decided view of this node's ring, or one that names this process while it is in none. */
+/**
+ * A decided view of this node's ring; or, while it is in none, one that names this process, or this peer in a ring whose
+ * genesis it has accepted before it restarted.
+ */
 function onDecided(s: MachineState, value: ViewValue, out: Effect[]): void {
   const view = s.durable.view
-  const names = value.members.some((m) => m.peer === s.options.self && m.boot === s.boot)
+  const invited = s.durable.invited.includes(value.ringId)
+  const names = value.members.some((m) => m.peer === s.options.self && (m.boot === s.boot || invited))
   if (view === null ? names && !s.leaving : value.ringId === view.ringId && value.epoch > view.epoch) {
     adoptView(s, value, out)
   }

@@ -6,6 +6,9 @@ import { z } from 'zod'
 
 const MAX_MEMBERS = 1024
 
+/** Accepted geneses remembered by a node without a view: one that old has been decided or given up long ago. */
+export const MAX_INVITED = 8
+
 const peerId = z.string().min(1).max(128)
 const hex = z
   .string()
@@ -81,13 +84,17 @@ export const viewMessageSchema = z.discriminatedUnion('t', [
   z.strictObject({ t: z.literal('decided'), value: viewValueSchema }),
 ])
 
-/** What survives a restart: the agreed view, this node's Paxos promises for the next epoch, its prepared round. */
+/**
+ * What survives a restart: the agreed view, this node's Paxos promises for the next epoch, its prepared round; while it
+ * is in no view, the rings whose genesis it has accepted.
+ */
 export const durableSchema = z.strictObject({
   version: z.literal(1),
   view: viewValueSchema.nullable(),
   promised: ballotSchema.nullable(),
   accepted: z.strictObject({ ballot: ballotSchema, value: viewValueSchema }).nullable(),
   prepared: markSchema.nullable(),
+  invited: z.array(hex.min(1)).max(MAX_INVITED).default([]),
 })
 
 export type Member = z.infer<typeof memberSchema>

@@ -159,6 +159,7 @@ export const EMPTY_DURABLE: Durable = {
   promised: null,
   accepted: null,
   prepared: null,
+  invited: [],
 }
 
 /** Fresh memory for a process that starts with what was durable before. */

@@ -132,8 +132,10 @@ export class SimNode {
 
   /** The caller gives up its pending round, and tries again later. */
   withdraw(): void {
-    this.#caller?.onReject()
-    this.post({ on: 'withdraw' })
+    this.run(() => {
+      this.#caller?.onReject()
+      this.post({ on: 'withdraw' })
+    })
   }
 
   /** As the node's `stop`: says so, votes on until it may go, then the process ends. */

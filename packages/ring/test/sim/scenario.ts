@@ -70,7 +70,7 @@ function scenario(world: World): RunReport {
 
   world.faults = false
   for (const node of world.nodes.values()) node.wake()
-  for (const id of ids) if (!world.node(id).isUp) world.start(id)
+  for (const id of ids) world.start(id)
   world.network.heal()
   // Exclusions on accusation last ten timeouts; after twice that, everybody is in and rounds go on.
   clock.runUntil(MIDDLE)

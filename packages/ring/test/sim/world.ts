@@ -84,6 +84,7 @@ export class World {
   }
 
   start(id: string): void {
+    if (this.node(id).isUp) return
     this.node(id).start()
     this.network.connectAll(id)
   }
@@ -95,9 +96,7 @@ export class World {
 
   /** Starts a node after a while if it is still down then. */
   restartLater(id: string, minMs: number, maxMs: number): void {
-    this.clock.after(this.random.between(minMs, maxMs), () => {
-      if (!this.node(id).isUp) this.start(id)
-    })
+    this.clock.after(this.random.between(minMs, maxMs), () => this.start(id))
   }
 
   /** Whether the process dies at this write to its store; it comes back by itself. */

@@ -1,0 +1,76 @@
+/** A state on its way: the bytes so far, who served them, and whether they are in the end what was wanted. */
+import { sha3_256 } from '@gym-node/wire'
+import { RingError } from '../errors.ts'
+
+/** What is wanted: the state after `round` with this SHA3-256 in hex. */
+export interface WantedState {
+  readonly round: number
+  readonly hash: string
+}
+
+/** Grows as bytes come: a claimed length alone reserves no memory. */
+export class PartialState {
+  readonly wanted: WantedState
+  /** whoever has served a byte or the length */
+  readonly sources = new Set<string>()
+  #parts: Uint8Array[] = []
+  #length = 0
+  #total: number | null = null
+  readonly #maxBytes: number
+
+  constructor(wanted: WantedState, maxBytes: number) {
+    this.wanted = wanted
+    this.#maxBytes = maxBytes
+  }
+
+  /** Where the next source goes on. */
+  get length(): number {
+    return this.#length
+  }
+
+  get isComplete(): boolean {
+    return this.#length === this.#total
+  }
+
+  /** Takes the length that a source announces. Throws RingError BAD_STATE over the limit or when others said otherwise. */
+  announce(total: number, peer: string): void {
+    if (total > this.#maxBytes) {
+      throw new RingError('BAD_STATE', `state is ${total} bytes, limit ${this.#maxBytes}`, { peer })
+    }
+    if (this.#total !== null && this.#total !== total) {
+      throw new RingError('BAD_STATE', `state is ${total} bytes here and ${this.#total} elsewhere`, { peer })
+    }
+    this.#total = total
+    this.sources.add(peer)
+  }
+
+  /** Takes the next bytes. Throws RingError BAD_FRAME before the length is known, BAD_STATE beyond it. */
+  append(bytes: Uint8Array, peer: string): void {
+    if (this.#total === null) {
+      throw new RingError('BAD_FRAME', 'state bytes came before their length', { peer })
+    }
+    if (this.#length + bytes.byteLength > this.#total) {
+      throw new RingError('BAD_STATE', `more than the announced ${this.#total} bytes came`, { peer })
+    }
+    this.#parts.push(bytes)
+    this.#length += bytes.byteLength
+    this.sources.add(peer)
+  }
+
+  /** The whole, if its hash is the one wanted. Throws RingError BAD_STATE; the bytes are gone then. */
+  verified(): Uint8Array {
+    const bytes = new Uint8Array(this.#length)
+    let at = 0
+    for (const part of this.#parts) {
+      bytes.set(part, at)
+      at += part.byteLength
+    }
+    this.#parts = []
+    const seen = Buffer.from(sha3_256(bytes)).toString('hex')
+    if (seen === this.wanted.hash) return bytes
+    throw new RingError(
+      'BAD_STATE',
+      `state of round ${this.wanted.round} hashes to ${seen}, the ring agreed on ${this.wanted.hash}`,
+    )
+  }
+}

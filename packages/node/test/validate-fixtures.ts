@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import { createTrainer, encodeTrace, resolveConfig } from '@gym-node/gspo'
 import type { GSPOConfig, StepStats, StepTrace, TraceHeader, Trainer } from '@gym-node/gspo'
-import { createIdentity, encodeDeltaToBuffer, sha3_256 } from '@gym-node/wire'
+import { createIdentity, encodeDeltaToBuffer, ErrorFeedback, sha3_256 } from '@gym-node/wire'
 import type { DeltaDtype, DeltaMetadata, Identity } from '@gym-node/wire'
 import { publicConfig } from '../src/validate/job-config.ts'
 import { readBaseState } from '../src/validate/replay-files.ts'
@@ -45,7 +45,7 @@ export function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex')
 }
 
-function floatBytes(values: Float32Array): Uint8Array {
+export function floatBytes(values: Float32Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }
 
@@ -93,13 +93,21 @@ export interface Forgery {
   readonly metadata?: Partial<DeltaMetadata>
   readonly extra?: Record<string, number | string>
   readonly dtype?: DeltaDtype
+  /** With error feedback: what was left over before, and lies about it. */
+  readonly feedback?: {
+    readonly before: Float32Array | null
+    /** What is sent instead of the round's difference. */
+    readonly instead?: Float32Array
+    /** What is claimed to be left over. */
+    readonly after?: Float32Array
+  }
 }
 
-/** The three files of a round as the worker hands them out, signed by the round's identity. */
+/** The files of a round as the worker hands them out, signed by the round's identity. */
 export async function filesOf(
   round: Round,
   forgery: Forgery = {},
-): Promise<Pick<ReplayInput, 'delta' | 'trace' | 'base'>> {
+): Promise<Pick<ReplayInput, 'delta' | 'trace' | 'base'> & { lost: Float32Array }> {
   const { identity, info, base, after, traces, stats, difference } = round
   const header: TraceHeader = {
     version: 2,
@@ -117,6 +125,16 @@ export async function filesOf(
   const trace = encodeTrace(header, traces)
   const [first = 1, last = 0] = [traces[0]?.step, traces.at(-1)?.step]
   const total = (of: (step: StepStats) => number): number => stats.reduce((sum, step) => sum + of(step), 0)
+  const { dtype = 'f32', feedback } = forgery
+  const { tensors: layout } = info.adapterLayout
+  const prepared = new ErrorFeedback(dtype, layout, feedback?.before ?? undefined).prepare(
+    feedback?.instead ?? difference,
+  )
+  const residual = feedback?.after ?? prepared.residual
+  const stated = {
+    before: feedback?.before == null ? null : hex(sha3_256(floatBytes(feedback.before))),
+    after: hex(sha3_256(floatBytes(residual))),
+  }
   const metadata: DeltaMetadata = {
     worker_id: identity.peerId,
     job: JOB,
@@ -136,6 +154,7 @@ export async function filesOf(
     attestation: { type: 'none' },
     binding: null,
     content: 'difference',
+    ...(feedback === undefined ? {} : { residual: stated }),
     extra: {
       trainer_state_before: hex(sha3_256(base)),
       trainer_state_after: hex(sha3_256(after)),
@@ -147,14 +166,9 @@ export async function filesOf(
     },
     ...forgery.metadata,
   }
-  const tensors = info.adapterLayout.tensors.map(({ name, shape, offset }) => ({
-    name,
-    shape,
-    dtype: forgery.dtype ?? ('f32' as const),
-    values: difference.subarray(offset, offset + shape[0] * shape[1]),
-  }))
+  const { tensors } = prepared
   const delta = await encodeDeltaToBuffer({ metadata, tensors, compression: 'lz4', signers: identity })
-  return { delta, trace, base }
+  return { delta, trace, base, lost: residual }
 }
 
 /** Opens trainers in this process and keeps them, so that many replays load the model once. */

@@ -6,6 +6,7 @@ import { loadConfig, type ConfigSources } from '../config/load.ts'
 import { trainerSettings } from '../config/trainer-settings.ts'
 import { errnoOf, messageOf, NodeError } from '../errors.ts'
 import { replayDelta } from '../validate/replay.ts'
+import type { ResidualFiles } from '../validate/replay-residual.ts'
 import type { ReplayVerdict } from '../validate/replay-types.ts'
 import { workerSeed } from '../validate/worker-seed.ts'
 
@@ -13,6 +14,9 @@ import { workerSeed } from '../validate/worker-seed.ts'
 export interface ReplayFlags {
   readonly trace: string
   readonly base: string
+  readonly residual?: string
+  readonly residualAfter?: string
+  readonly previous?: string
   readonly config?: string
   readonly model?: string
   readonly data?: readonly string[]
@@ -41,6 +45,7 @@ export async function replayCommand(
     delta,
     trace,
     base,
+    residual: await residualFiles(flags),
     config,
     expected: {
       ...(flags.round === undefined ? {} : { round: Number(flags.round) }),
@@ -54,6 +59,15 @@ export async function replayCommand(
   return {
     ok: verdict.ok,
     text: flags.json === true ? asJson(file, verdict, isOwnClaim) : asText(file, verdict, isOwnClaim),
+  }
+}
+
+/** The files that are named about error feedback. */
+async function residualFiles({ residual, residualAfter, previous }: ReplayFlags): Promise<ResidualFiles> {
+  return {
+    ...(residual === undefined ? {} : { before: await readNamed(residual) }),
+    ...(residualAfter === undefined ? {} : { after: await readNamed(residualAfter) }),
+    ...(previous === undefined ? {} : { previousDelta: await readNamed(previous) }),
   }
 }
 

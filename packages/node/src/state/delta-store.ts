@@ -42,7 +42,7 @@ interface StoredDelta {
   readonly tensors: readonly DeltaTensorSource[]
   /** What a reader gets, flat. */
   readonly sent: Float32Array
-  /** What was lost, flat; null when the dtype loses nothing. */
+  /** What was lost, flat; null when nothing was lost or owed before. */
   readonly residual: Float32Array | null
   readonly relativeError: number
 }
@@ -138,7 +138,8 @@ export class DeltaStore {
     await pruneRounds(paths.traces, delta.round - config.train.trace_keep_rounds)
     if (config.train.delta_keep_rounds !== null)
       await pruneRounds(paths.deltas, delta.round - config.train.delta_keep_rounds)
-    return { commitment: verdict.bodySha3, sent: stored.sent, residual: stored.residual }
+    const residual = config.train.delta_dtype === 'f32' ? null : stored.residual
+    return { commitment: verdict.bodySha3, sent: stored.sent, residual }
   }
 
   /** The delta as the file holds it; of a lossy dtype with what earlier deltas owe added before it is rounded. */
@@ -146,7 +147,7 @@ export class DeltaStore {
     const { config, info } = this.#parts
     const { delta_dtype: dtype } = config.train
     const { tensors } = info.adapterLayout
-    if (dtype === 'f32') {
+    if (dtype === 'f32' && residual === null) {
       const whole = tensors.map(({ name, shape, offset }) => ({
         name,
         dtype,

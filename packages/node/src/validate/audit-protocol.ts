@@ -8,7 +8,7 @@ import { messageOf, NodeError } from '../errors.ts'
 import { MAX_RECORDS_ANSWERED } from './defaults.ts'
 import { roundRecordSchema, type RoundRecord } from './round-records.ts'
 
-/** Protocol by which a worker hands out records, deltas, traces and states. */
+/** Protocol by which a worker hands out records, deltas, traces, states and residuals. */
 export const AUDIT_PROTOCOL = '/gym/audit/1'
 
 /** Protocol by which a validator publishes a signed verdict. */
@@ -20,14 +20,14 @@ export const VERDICT_TAKEN: Uint8Array = Buffer.from('taken')
 const requestSchema = z.discriminatedUnion('want', [
   z.strictObject({ want: z.literal('rounds') }),
   z.strictObject({ want: z.literal('verdicts') }),
-  z.strictObject({ want: z.enum(['delta', 'trace', 'state']), round: z.int().nonnegative() }),
+  z.strictObject({ want: z.enum(['delta', 'trace', 'state', 'residual']), round: z.int().nonnegative() }),
 ])
 
 /** What a validator may ask of a worker. */
 export type AuditRequest = z.infer<typeof requestSchema>
 
 /** The files of a round that a worker keeps. */
-export type AuditFile = 'delta' | 'trace' | 'state'
+export type AuditFile = 'delta' | 'trace' | 'state' | 'residual'
 
 /** The part of a ring that audits need: bounded requests between peers of the job. */
 export interface Exchange {

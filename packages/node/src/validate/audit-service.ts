@@ -28,7 +28,7 @@ export interface AuditServiceParts {
   readonly exchange: Exchange
   /** Folder of `round-<r>.delta`. */
   readonly deltas: string
-  /** Folder of `round-<r>.trace`, `.state` and `.record.json`. */
+  /** Folder of `round-<r>.trace`, `.state`, `.residual` and `.record.json`. */
   readonly traces: string
   readonly book: VerdictBook
   /** Peer ids that may ask for files; null lets any peer of the job. Traces hold prompts and completions. */

@@ -39,5 +39,11 @@ export const EXTRA_RECORDS_KEPT = 2
  */
 export const MAX_ROUND_SUM_ERROR = 0.005
 
+/**
+ * Largest relative change by which a residual and the delta it is left over from must round to that delta: float32
+ * additions lose 1e-7, and a scale that is a mean of many another few.
+ */
+export const MAX_RESIDUAL_ROUNDING = 1e-5
+
 /** Rounds that the ring may commit between a validator's look at it and the last byte fetched. */
 export const AUDIT_GRACE_ROUNDS = 2

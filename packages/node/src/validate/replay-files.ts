@@ -10,6 +10,7 @@ import type { DeltaMetadata, DeltaTensor, DeltaVerdict } from '@gym-node/wire'
 import { byName } from '../delta-tools/adapter.ts'
 import { checked, short, unchecked, type CheckResult } from './checks.ts'
 import { configDifferences } from './job-config.ts'
+import { residualBefore } from './replay-residual.ts'
 import type { ReplayCheckName, ReplayExpectations, ReplayInput } from './replay-types.ts'
 
 type Check = CheckResult<ReplayCheckName>
@@ -29,6 +30,8 @@ export interface ReadFiles {
   readonly trace: DecodedTrace
   readonly traced: ResolvedConfig
   readonly base: BaseState
+  /** What earlier deltas have left over and this one sends; null for nothing. */
+  readonly residual: Float32Array | null
 }
 
 /** A trainer state as far as checks need it. */
@@ -238,10 +241,13 @@ export async function openFiles(
     return { checks: [...checks, checked('base_state', base.fault, '')], files: null, metadata }
   const tensors: DeltaTensor[] = []
   for await (const tensor of (await decodeDeltaBuffer(input.delta)).tensors()) tensors.push(tensor)
-  const files = { metadata, tensors: tensors.sort(byName), trace, traced, base: base.value }
+  tensors.sort(byName)
+  const residual = await residualBefore(metadata, tensors, input.residual ?? {})
+  const files = { metadata, tensors, trace, traced, base: base.value, residual: residual.values }
   checks.push(
     baseCheck(files, input.base, expected),
     optimizerCheck(files, expected.previousState, momentTolerance),
+    residual.check,
     stepsCheck(files),
   )
   return { checks, files, metadata }

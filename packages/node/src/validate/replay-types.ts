@@ -3,6 +3,7 @@
 import type { GSPOConfig, Trainer } from '@gym-node/gspo'
 import type { AttestationPolicy, DeltaMetadata } from '@gym-node/wire'
 import type { CheckResult } from './checks.ts'
+import type { ResidualFiles } from './replay-residual.ts'
 import type { ReplayConfig } from './replay-config.ts'
 
 /** Names of the replay's checks, in the order in which they are made. */
@@ -16,6 +17,7 @@ export type ReplayCheckName =
   | 'config'
   | 'base_state'
   | 'optimizer_state'
+  | 'residual'
   | 'steps'
   | 'model'
   | 'dataset'
@@ -27,6 +29,7 @@ export type ReplayCheckName =
   | 'rewards'
   | 'metadata'
   | 'adapter'
+  | 'residual_after'
 
 /** What the verifier knows from elsewhere; whatever is left out is not checked. */
 export interface ReplayExpectations {
@@ -46,7 +49,7 @@ export interface ReplayExpectations {
   readonly attestation?: AttestationPolicy
 }
 
-/** What is replayed. All three byte strings come from the worker and are trusted in nothing. */
+/** What is replayed. All byte strings come from the worker and are trusted in nothing. */
 export interface ReplayInput {
   /** DELTA file. */
   readonly delta: Uint8Array
@@ -54,6 +57,8 @@ export interface ReplayInput {
   readonly trace: Uint8Array
   /** Trainer state at the round's start. */
   readonly base: Uint8Array
+  /** Of a delta with error feedback: what it had left over from the round before, what it leaves over, and that round's delta. */
+  readonly residual?: ResidualFiles
   /** The job's training configuration with this machine's model, data set and engine. */
   readonly config: GSPOConfig
   readonly expected?: ReplayExpectations
@@ -68,7 +73,12 @@ export interface ReplayInput {
 /** How close the replayed delta came. */
 export interface AdapterComparison {
   readonly isIdentical: boolean
-  /** |replayed - claimed| / |claimed|. */
+  /** Whether the file's dtypes round. */
+  readonly isLossy: boolean
+  /**
+   * |replayed - claimed| / |claimed|; of a lossy file the least change of the replayed delta after which it rounds to
+   * the claimed one, by its norm.
+   */
   readonly relativeError: number
   /** |claimed| / |replayed| along the replayed direction: 1 for an honest delta, k for one scaled by k. */
   readonly scale: number

@@ -6,18 +6,13 @@
 import { randomInt } from 'node:crypto'
 import { GspoError, resolveConfig, spawnTrainer } from '@gym-node/gspo'
 import type { ReplayedStep, ResolvedConfig, Trainer } from '@gym-node/gspo'
-import {
-  decodeDeltaBuffer,
-  encodeDeltaToBuffer,
-  sha3_256,
-  type DeltaMetadata,
-  type DeltaTensor,
-} from '@gym-node/wire'
+import { sha3_256, type DeltaMetadata } from '@gym-node/wire'
 import { checked, isAccepted, type CheckResult } from './checks.ts'
 import { replayConfigOf } from './job-config.ts'
 import {
   adapterCheck,
   compareAdapters,
+  hasLayout,
   metadataCheck,
   positionsCheck,
   resamplingCheck,
@@ -28,6 +23,7 @@ import {
 } from './replay-compare.ts'
 import { replayConfigSchema, type ReplayConfig } from './replay-config.ts'
 import { openFiles, type ReadFiles } from './replay-files.ts'
+import { isStorageFault, residualAfterCheck, storedAs } from './replay-residual.ts'
 import type { AdapterComparison, ReplayCheckName, ReplayInput, ReplayVerdict } from './replay-types.ts'
 
 type Check = CheckResult<ReplayCheckName>
@@ -125,8 +121,9 @@ async function replayWith(
     return step === undefined ? [] : [{ traced, replayed: step }]
   })
   const difference = after.map((value, i) => value - (files.base.adapter[i] ?? 0))
-  const stored = await asStored(difference, files.tensors, trainer, metadata)
-  const comparison = compareAdapters(files.tensors, stored, trainer.info.adapterLayout)
+  const { comparison, adapterChecks } = compareDelta(difference, files, input, trainer, tolerance, () =>
+    stateAfterFault(after, stateAfter, metadata),
+  )
   checks.push(
     checked('trace_form', null, `${trace.steps.length} well-formed steps`),
     positionsCheck(pairs),
@@ -135,7 +132,7 @@ async function replayWith(
     resamplingCheck(pairs, tolerance),
     rewardsCheck(pairs, tolerance),
     metadataCheck(metadata, pairs, input.expected?.weight, tolerance),
-    adapterCheck(comparison, stateAfterFault(after, stateAfter, metadata), tolerance),
+    ...adapterChecks,
   )
   return { checks, comparison, stateAfter, seconds }
 }
@@ -163,29 +160,37 @@ function pickGroups(
   return chosen
 }
 
-/**
- * The replayed difference after the rounding of the delta file's dtypes, so that an honest lossy delta compares bit by
- * bit. An f32 file rounds nothing.
- */
-async function asStored(
+/** The claimed delta beside the replayed difference: the checks `adapter` and `residual_after`. */
+function compareDelta(
   difference: Float32Array,
-  claimed: readonly DeltaTensor[],
+  { tensors, residual, metadata }: ReadFiles,
+  input: ReplayInput,
   trainer: Trainer,
-  metadata: DeltaMetadata,
-): Promise<Float32Array> {
-  if (claimed.every(({ dtype }) => dtype === 'f32')) return difference
-  const dtypes = new Map(claimed.map(({ name, dtype }) => [name, dtype]))
-  const tensors = trainer.info.adapterLayout.tensors.map(({ name, shape, offset }) => {
-    const values = difference.subarray(offset, offset + shape[0] * shape[1])
-    return { name, shape, values, dtype: dtypes.get(name) ?? ('f32' as const) }
-  })
-  const unsigned = { ...metadata, binding: null, attestation: { type: 'none' as const } }
-  const bytes = await encodeDeltaToBuffer({ metadata: unsigned, tensors, compression: 'none' })
-  const stored = difference.slice()
-  const offsets = new Map(trainer.info.adapterLayout.tensors.map(({ name, offset }) => [name, offset]))
-  for await (const { name, values } of (await decodeDeltaBuffer(bytes)).tensors())
-    stored.set(values, offsets.get(name) ?? 0)
-  return stored
+  tolerance: ReplayConfig,
+  stateAfterFaultOf: () => string | null,
+): { comparison: AdapterComparison | null; adapterChecks: Check[] } {
+  const { adapterLayout } = trainer.info
+  if (!hasLayout(tensors, adapterLayout))
+    return { comparison: null, adapterChecks: [adapterCheck(null, null, tolerance)] }
+  try {
+    const stored = storedAs(difference, residual, tensors)
+    const comparison = compareAdapters(tensors, difference, stored, adapterLayout)
+    const differenceNorm = Math.sqrt(difference.reduce((sum, value) => sum + value * value, 0))
+    const adapterChecks = [
+      adapterCheck(comparison, stateAfterFaultOf(), tolerance),
+      residualAfterCheck(metadata, tensors, stored, differenceNorm, input.residual?.after, {
+        error: tolerance.max_adapter_error,
+        isIdentityRequired: tolerance.require_identical,
+      }),
+    ]
+    return { comparison, adapterChecks }
+  } catch (error) {
+    if (!isStorageFault(error)) throw error
+    return {
+      comparison: null,
+      adapterChecks: [checked('adapter', `the replayed delta: ${error.message}`, '')],
+    }
+  }
 }
 
 /** Whether the states after the steps are the claimed ones; meaningful when the delta itself is bit-identical. */

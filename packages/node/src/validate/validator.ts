@@ -20,8 +20,10 @@ import { isAudited } from './audit-selection.ts'
 import { unchecked, type CheckResult } from './checks.ts'
 import { AUDIT_GRACE_ROUNDS, MAX_LIST_BYTES } from './defaults.ts'
 import { judgeFetched } from './fetched-quality.ts'
+import { fetchResidual } from './fetched-residual.ts'
 import { checkFetchedSum } from './fetched-sum.ts'
 import { replayDelta } from './replay.ts'
+import type { ResidualFiles } from './replay-residual.ts'
 import type { ReplayVerdict } from './replay-types.ts'
 import type { RoundRecord } from './round-records.ts'
 import type { ValidatorConfig } from './validator-config.ts'
@@ -66,6 +68,15 @@ interface Fetched {
   readonly delta: Uint8Array
   readonly trace: Uint8Array
   readonly base: Uint8Array
+  readonly residual: ResidualFiles
+}
+
+/** A delta that was drawn. */
+interface Audited {
+  readonly record: RoundRecord
+  /** Of the round before, where it is known. */
+  readonly previous: RoundRecord | undefined
+  readonly contribution: RoundRecord['contributions'][number]
 }
 
 function hexSha3(bytes: Uint8Array): string {
@@ -105,7 +116,8 @@ export class Validator {
     const verdicts: AuditVerdict[] = []
     for (const record of rounds) {
       if (record.round <= this.#lastRound || signal.aborted) continue
-      verdicts.push(...(await this.#auditRound(record, signal)))
+      const previous = rounds.find(({ round }) => round === record.round - 1)
+      verdicts.push(...(await this.#auditRound(record, previous, signal)))
       if (!signal.aborted) this.#lastRound = record.round
     }
     return verdicts
@@ -131,7 +143,11 @@ export class Validator {
     return (await Promise.all(asked)).flat()
   }
 
-  async #auditRound(record: RoundRecord, signal: AbortSignal): Promise<AuditVerdict[]> {
+  async #auditRound(
+    record: RoundRecord,
+    previous: RoundRecord | undefined,
+    signal: AbortSignal,
+  ): Promise<AuditVerdict[]> {
     const { job, identity, config } = this.#parts
     const drawn = record.contributions.filter(({ peer_id: workerId }) =>
       isAudited(
@@ -152,7 +168,7 @@ export class Validator {
     for (const contribution of drawn) {
       if (signal.aborted || (await this.#isTooLate(record.round, signal))) break
       this.#parts.onActivity?.({ kind: 'auditing', round: record.round, workerId: contribution.peer_id })
-      const verdict = await this.#auditWorker(record, contribution, deltas, sum, signal)
+      const verdict = await this.#auditWorker({ record, previous, contribution }, deltas, sum, signal)
       verdicts.push(verdict)
       await this.#publish(verdict, signal)
     }
@@ -224,8 +240,7 @@ export class Validator {
   }
 
   async #auditWorker(
-    record: RoundRecord,
-    contribution: RoundRecord['contributions'][number],
+    { record, previous, contribution }: Audited,
     deltas: ReadonlyMap<string, Uint8Array>,
     sum: CheckResult,
     signal: AbortSignal,
@@ -235,8 +250,17 @@ export class Validator {
     const delta = deltas.get(workerId) ?? (await this.#fetch(workerId, 'delta', round, signal))
     const trace = await this.#fetch(workerId, 'trace', round, signal)
     const base = await this.#fetch(workerId, 'state', round, signal)
-    if (!(delta instanceof Uint8Array && trace instanceof Uint8Array && base instanceof Uint8Array)) {
-      const why = [delta, trace, base].filter((file) => typeof file === 'string').join('; ')
+    const residual =
+      delta instanceof Uint8Array
+        ? await fetchResidual(delta, { round, workerId, previous }, (want, of) =>
+            this.#fetch(workerId, want, of, signal),
+          )
+        : {}
+    if (
+      !(delta instanceof Uint8Array && trace instanceof Uint8Array && base instanceof Uint8Array) ||
+      typeof residual === 'string'
+    ) {
+      const why = [delta, trace, base, residual].filter((file) => typeof file === 'string').join('; ')
       const checks = [{ name: 'files', ok: false, detail: why.slice(0, 1024) }]
       return this.#verdict(record, workerId, {
         result: 'unavailable',
@@ -246,7 +270,7 @@ export class Validator {
         seconds: 0,
       })
     }
-    const files = { delta, trace, base }
+    const files = { delta, trace, base, residual }
     const replayed = await this.#replay(record, contribution, files, signal)
     if (replayed.ok && replayed.stateAfter !== null)
       this.#states.set(workerId, { round, state: replayed.stateAfter })

@@ -1,35 +1,57 @@
-/** What a worker does for validators: hands out files of its rounds, and takes and logs verdicts. */
+/** What a worker does for validators: hands out files of its rounds, and takes, keeps and tells verdicts. */
 import type { Ring } from '@gym-node/ring'
-import type { Logger } from './log.ts'
+import { messageOf } from './errors.ts'
 import type { Running } from './running.ts'
+import { VerdictStore } from './state/verdict-store.ts'
+import type { VerdictStatus } from './status.ts'
 import { serveAudits } from './validate/audit-service.ts'
 import { VerdictBook } from './validate/verdict-book.ts'
 import type { AuditVerdict } from './validate/verdict-message.ts'
 
-/** Serves until the returned function is called. */
-export async function serveFilesAndVerdicts(running: Running, ring: Ring): Promise<() => Promise<void>> {
+/** The verdicts of this node, those from before a restart told as old ones. */
+export async function openVerdicts(running: Running): Promise<{ store: VerdictStore; book: VerdictBook }> {
   const { config, log } = running.options
-  const { validators } = config.audit
+  const store = await VerdictStore.open(running.paths.root)
+  const book = new VerdictBook(config.job, config.role === 'validator' ? null : config.audit.validators)
+  const bad = (file: string, error: unknown): void =>
+    log.warn({ code: 'STATE_CORRUPT', file }, `passed over a verdict: ${messageOf(error)}`)
+  for (const { verdict, signed } of await store.load(bad)) {
+    try {
+      if (book.take(signed) !== null)
+        running.emit({ type: 'verdict', verdict: statusOf(verdict), isOld: true })
+    } catch (error) {
+      bad(`round ${verdict.round}`, error)
+    }
+  }
+  return { store, book }
+}
+
+/** Serves until the returned function is called. */
+export async function serveFilesAndVerdicts(
+  running: Running,
+  ring: Ring,
+  { store, book }: { store: VerdictStore; book: VerdictBook },
+): Promise<() => Promise<void>> {
   return serveAudits({
     exchange: ring,
     deltas: running.paths.deltas,
     traces: running.paths.traces,
-    book: new VerdictBook(config.job, validators),
-    validators,
-    onVerdict: (verdict) => logVerdict(log, verdict),
+    book,
+    validators: running.options.config.audit.validators,
+    onVerdict: async (verdict, signed) => {
+      await store.keep({ verdict, signed })
+      running.emit({ type: 'verdict', verdict: statusOf(verdict), isOld: false })
+    },
   })
 }
 
-/** One line for a verdict; a rejected delta is a warning. */
-export function logVerdict(log: Logger, verdict: AuditVerdict): void {
-  const failed = verdict.checks.filter(({ ok }) => ok === false).map(({ name }) => name)
-  const fields = {
-    result: verdict.result,
-    worker: verdict.worker_id,
+/** What log, status and history say of a verdict. */
+export function statusOf(verdict: AuditVerdict): VerdictStatus {
+  return {
     round: verdict.round,
-    validator: verdict.validator_id,
-    failed,
+    worker_id: verdict.worker_id,
+    validator_id: verdict.validator_id,
+    result: verdict.result,
+    failed: verdict.checks.filter(({ ok }) => ok === false).map(({ name }) => name),
   }
-  if (verdict.result === 'rejected') log.warn(fields, 'verdict')
-  else log.info(fields, 'verdict')
 }

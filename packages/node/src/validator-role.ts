@@ -1,14 +1,12 @@
 /** The role `validator`: watches the ring without being a member, replays deltas that it draws, publishes verdicts. */
-import { mkdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import type { StateProvider } from '@gym-node/ring'
 import { sha3_256, type AttestationPolicy } from '@gym-node/wire'
-import { logVerdict } from './audits.ts'
+import { openVerdicts, statusOf } from './audits.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { trainerSettings } from './config/trainer-settings.ts'
 import { messageOf, NodeError } from './errors.ts'
 import { openRing, type Running } from './running.ts'
-import { writeFileDurably } from './state/atomic.ts'
 import type { DaemonState } from './status.ts'
 import { Validator, type ValidatorActivity } from './validate/validator.ts'
 import { VERSION } from './version.ts'
@@ -23,8 +21,7 @@ const NO_STATE: StateProvider = {
 /** Audits until the signal. */
 export async function runValidator(running: Running): Promise<void> {
   const { config, log, stop } = running.options
-  const verdicts = join(running.paths.root, 'verdicts')
-  await mkdir(verdicts, { recursive: true, mode: 0o700 })
+  const { store, book } = await openVerdicts(running)
   const attestation = await attestationPolicy(config)
   await using closing = new AsyncDisposableStack()
   const ring = await openRing(running, NO_STATE, 'observer')
@@ -42,9 +39,10 @@ export async function runValidator(running: Running): Promise<void> {
     traceKeepRounds: config.train.trace_keep_rounds,
     attestation,
     software: `gym-node ${VERSION}`,
+    isJudged: (round, workerId) => book.has(running.identity.peerId, workerId, round),
     onVerdict: async (verdict, signed) => {
-      await writeFileDurably(join(verdicts, `round-${verdict.round}-${verdict.worker_id}.json`), signed)
-      logVerdict(log, verdict)
+      await store.keep({ verdict, signed })
+      running.emit({ type: 'verdict', verdict: statusOf(verdict), isOld: false })
     },
     onActivity: (activity) => {
       const [state, reason] = stateOf(activity)

@@ -1,7 +1,7 @@
 /** The role `worker`: engine, state and rounds. The ring opens and closes around every stretch without a pause. */
 import type { ResolvedConfig } from '@gym-node/gspo'
 import type { Identity } from '@gym-node/wire'
-import { serveFilesAndVerdicts } from './audits.ts'
+import { openVerdicts, serveFilesAndVerdicts } from './audits.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { trainerSettings } from './config/trainer-settings.ts'
 import { STOP_GRACE_MS } from './defaults.ts'
@@ -55,6 +55,7 @@ export async function runWorker(running: Running): Promise<void> {
     info,
     emit: running.emit,
   })
+  log[info.engineNote.isWarning ? 'warn' : 'info']({ engine: info.engine }, info.engineNote.text)
   log.info(
     {
       engine: info.engine,
@@ -67,8 +68,10 @@ export async function runWorker(running: Running): Promise<void> {
     checkpoint === null ? 'model loaded' : 'model loaded, resuming',
   )
 
+  const verdicts = await openVerdicts(running)
+
   for (;;) {
-    const end = await trainInRing(running, engine, state, deltas)
+    const end = await trainInRing(running, engine, state, deltas, verdicts)
     if (end !== 'paused') return
     running.enter('paused', 'paused by its operator, out of the ring until it is resumed')
     await running.pause.untilResumed(stop)
@@ -81,13 +84,14 @@ async function trainInRing(
   engine: Engine,
   state: JobState,
   deltas: DeltaStore,
+  verdicts: Awaited<ReturnType<typeof openVerdicts>>,
 ): Promise<LoopEnd> {
   const { config, log, stop } = running.options
   await using closing = new AsyncDisposableStack()
   const ring = await openRing(running, state, 'member')
   closing.defer(() => ring.stop())
   running.board.useRing(ring)
-  closing.defer(await serveFilesAndVerdicts(running, ring))
+  closing.defer(await serveFilesAndVerdicts(running, ring, verdicts))
   const abandon = abandonAfterGrace(stop, () => ring.status.activeRound !== null)
   closing.defer(() => abandon.release())
   for (;;) {

@@ -1,9 +1,12 @@
 /** Draws are fair and follow the result; verdicts are signed; witnesses outvote a liar; hostile bytes are refused. */
 
 import assert from 'node:assert/strict'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { NodeError, type NodeErrorCode } from '../src/errors.ts'
+import { VerdictStore, type SignedVerdict } from '../src/state/verdict-store.ts'
 import { decodeRecords, decodeRequest, encodeRecords, encodeRequest } from '../src/validate/audit-protocol.ts'
 import { auditDraw, isAudited } from '../src/validate/audit-selection.ts'
 import type { RoundRecord } from '../src/validate/round-records.ts'
@@ -11,6 +14,7 @@ import { openVerdict, signVerdict, type AuditVerdict } from '../src/validate/ver
 import { VerdictBook } from '../src/validate/verdict-book.ts'
 import { agreedRounds } from '../src/validate/witnesses.ts'
 import { workerSeed } from '../src/validate/worker-seed.ts'
+import { temporaryFolder } from './delta-tools-fixtures.ts'
 import { workerOf } from './validate-fixtures.ts'
 
 const hash = (byte: string): string => byte.repeat(32)
@@ -18,6 +22,60 @@ const hash = (byte: string): string => byte.repeat(32)
 function refusedWith(code: NodeErrorCode): (error: unknown) => boolean {
   return (error) => error instanceof NodeError && error.code === code
 }
+
+describe('the store of verdicts', () => {
+  const verdictOf = (round: number, workerId: string): SignedVerdict => {
+    const verdict: AuditVerdict = {
+      version: 1,
+      job: 'arith',
+      round,
+      worker_id: workerId,
+      validator_id: workerOf(9).peerId,
+      result: 'accepted',
+      checks: [],
+      quality: [],
+      result_sha3_256: hash('ab'),
+      delta_sha3_256: null,
+      trace_sha3_256: null,
+      base_sha3_256: null,
+      timestamp: '2026-01-31T12:00:00.000Z',
+      replay_seconds: 0,
+      software: 'test',
+    }
+    return { verdict, signed: signVerdict(verdict, workerOf(9)) }
+  }
+
+  it('gives back after a restart what it kept, oldest round first, whatever a worker calls itself', async (t) => {
+    const root = await temporaryFolder(t)
+    const store = await VerdictStore.open(root)
+    const kept = [verdictOf(10, 'b'), verdictOf(2, '../../escape'), verdictOf(2, 'a/b\0')]
+    for (const one of kept) await store.keep(one)
+    await store.keep(kept[0] ?? assert.fail())
+    const again = await (await VerdictStore.open(root)).load(() => assert.fail('a bad file'))
+    assert.deepEqual(
+      again.map(({ verdict }) => verdict.round),
+      [2, 2, 10],
+    )
+    assert.deepEqual(
+      new Set(again.map(({ verdict }) => verdict.worker_id)),
+      new Set(['b', '../../escape', 'a/b\0']),
+    )
+    assert.deepEqual(await readdir(root), ['verdicts'])
+  })
+
+  it('passes over a file that was changed, and says so', async (t) => {
+    const root = await temporaryFolder(t)
+    const store = await VerdictStore.open(root)
+    await store.keep(verdictOf(1, 'w'))
+    const [name = ''] = await readdir(join(root, 'verdicts'))
+    const path = join(root, 'verdicts', name)
+    const text = await readFile(path, 'utf8')
+    await writeFile(path, text.replace('"accepted"', '"rejected"'))
+    const bad: string[] = []
+    assert.deepEqual(await store.load((file) => bad.push(file)), [])
+    assert.deepEqual(bad, [path])
+  })
+})
 
 describe('the draw of audits', () => {
   const draw = {

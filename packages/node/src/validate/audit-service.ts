@@ -33,8 +33,8 @@ export interface AuditServiceParts {
   readonly book: VerdictBook
   /** Peer ids that may ask for files; null lets any peer of the job. Traces hold prompts and completions. */
   readonly validators: readonly string[] | null
-  /** Called with each verdict that is new to this node. */
-  readonly onVerdict: (verdict: AuditVerdict) => void
+  /** Called with each verdict that is new to this node; the validator is answered when it resolves. */
+  readonly onVerdict: (verdict: AuditVerdict, signed: Uint8Array) => Promise<void> | void
 }
 
 async function readKept(parts: AuditServiceParts, what: AuditFile, round: number): Promise<Uint8Array> {
@@ -68,10 +68,10 @@ export async function serveAudits(parts: AuditServiceParts): Promise<() => Promi
   )
   const stopVerdicts = await exchange.handle(
     VERDICT_PROTOCOL,
-    (bytes) => {
+    async (bytes) => {
       const verdict = book.take(bytes)
-      if (verdict !== null) onVerdict(verdict)
-      return Promise.resolve(VERDICT_TAKEN)
+      if (verdict !== null) await onVerdict(verdict, bytes)
+      return VERDICT_TAKEN
     },
     { ...limits, maxRequestBytes: MAX_VERDICT_BYTES },
   )

@@ -49,6 +49,8 @@ export interface ValidatorParts {
   readonly attestation: Omit<AttestationPolicy, 'now'>
   /** Name and version of this software, for the verdict. */
   readonly software: string
+  /** Whether this validator has published a verdict on the worker's round before, in an earlier run; default never. */
+  readonly isJudged?: (round: number, workerId: string) => boolean
   readonly onVerdict: (verdict: AuditVerdict, signed: Uint8Array) => Promise<void> | void
   /** Told before each look and each audit, with what is done. */
   readonly onActivity?: (activity: ValidatorActivity) => void
@@ -148,18 +150,20 @@ export class Validator {
     previous: RoundRecord | undefined,
     signal: AbortSignal,
   ): Promise<AuditVerdict[]> {
-    const { job, identity, config } = this.#parts
-    const drawn = record.contributions.filter(({ peer_id: workerId }) =>
-      isAudited(
-        {
-          job,
-          round: record.round,
-          resultSha3: record.result_sha3_256,
-          workerId,
-          validatorId: identity.peerId,
-        },
-        config.sample_rate,
-      ),
+    const { job, identity, config, isJudged = () => false } = this.#parts
+    const drawn = record.contributions.filter(
+      ({ peer_id: workerId }) =>
+        !isJudged(record.round, workerId) &&
+        isAudited(
+          {
+            job,
+            round: record.round,
+            resultSha3: record.result_sha3_256,
+            workerId,
+            validatorId: identity.peerId,
+          },
+          config.sample_rate,
+        ),
     )
     if (drawn.length === 0 || (await this.#isTooLate(record.round, signal))) return []
     const deltas = await this.#roundDeltas(record, signal)

@@ -28,7 +28,7 @@ export class VerdictBook {
     if (this.#validators !== null && !this.#validators.has(verdict.validator_id)) {
       throw new NodeError('BAD_REQUEST', `${verdict.validator_id} is not on this node's list of validators`)
     }
-    const key = `${verdict.validator_id} ${verdict.worker_id} ${verdict.round}`
+    const key = keyOf(verdict.validator_id, verdict.worker_id, verdict.round)
     if (this.#kept.has(key)) return null
     this.#kept.set(key, Uint8Array.from(bytes))
     for (const oldest of this.#kept.keys()) {
@@ -38,8 +38,17 @@ export class VerdictBook {
     return verdict
   }
 
+  /** Whether a verdict of this validator on this worker's round is known. */
+  has(validatorId: string, workerId: string, round: number): boolean {
+    return this.#kept.has(keyOf(validatorId, workerId, round))
+  }
+
   /** All signed verdicts, oldest first. */
   all(): Uint8Array[] {
     return [...this.#kept.values()]
   }
+}
+
+function keyOf(validatorId: string, workerId: string, round: number): string {
+  return JSON.stringify([validatorId, workerId, round])
 }

@@ -2,12 +2,52 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import path from 'node:path'
+import { createEngine } from '../../packages/gspo/src/engine/create.ts'
+import { GspoError } from '../../packages/gspo/src/errors.ts'
+import type { EngineName } from '../../packages/gspo/src/policy-types.ts'
 import { decodeSafetensors, type TensorValue } from '../../packages/gspo/src/weights/safetensors.ts'
 
 /** The folder of all golden cases. */
 export const GOLDEN_DIR = path.resolve(
   process.env['GOLDEN_DIR'] ?? path.join(import.meta.dirname, '../golden'),
 )
+
+/**
+ * Engines that run every case: GOLDEN_ENGINES, comma-separated. `npm run test:golden` names all; the everyday run takes
+ * the default, since the others are slow without a GPU.
+ */
+export const ENGINES: readonly EngineName[] = (process.env['GOLDEN_ENGINES'] ?? 'onnx-cpu')
+  .split(',')
+  .map((name) => {
+    const engine = (['onnx-cpu', 'onnx-webgpu', 'tfjs'] as const).find((known) => known === name)
+    assert.ok(engine, `GOLDEN_ENGINES names ${name}; known: onnx-cpu, onnx-webgpu, tfjs`)
+    return engine
+  })
+
+/** One case on one engine; `skip` says why it cannot run here, or is false. */
+export interface EngineCase {
+  readonly name: string
+  readonly engine: EngineName
+  readonly skip: string | false
+}
+
+/** Each case on each of ENGINES. */
+export async function onEngines(cases: readonly string[]): Promise<EngineCase[]> {
+  const runs = await Promise.all(
+    ENGINES.map(async (engine) => ({ engine, skip: await reasonAgainst(engine) })),
+  )
+  return runs.flatMap((run) => cases.map((name) => ({ ...run, name })))
+}
+
+async function reasonAgainst(engine: EngineName): Promise<string | false> {
+  try {
+    await (await createEngine(engine, { threads: 1 })).close()
+    return false
+  } catch (error) {
+    if (error instanceof GspoError && error.code === 'ENGINE_UNAVAILABLE') return error.message
+    throw error
+  }
+}
 
 /** Sub-folders that hold a file of this name, sorted; at most `depth` levels down. */
 export function findCases(folder: string, file: string, depth = 1): string[] {

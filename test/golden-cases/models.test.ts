@@ -5,7 +5,7 @@ import path from 'node:path'
 import { describe, it } from 'node:test'
 import { KNOWN_ARCHITECTURES, parseModelConfig } from '../../packages/gspo/src/models/config.ts'
 import { loadPolicy, type Decoding, type Policy } from '../../packages/gspo/src/policy.ts'
-import { assertClose, findCases, GOLDEN_DIR, readJson, Tensors } from './golden.ts'
+import { assertClose, findCases, GOLDEN_DIR, onEngines, readJson, Tensors } from './golden.ts'
 import { argmaxRows, batchOf, isHybrid, sequences } from './model-cases.ts'
 
 /** golden/README.md: logits 1e-4, hybrids with a delta rule 1e-3; log-probabilities are differences of logits. */
@@ -15,8 +15,8 @@ const HYBRID_TOLERANCE = 1e-3
 /** Any adapter will do: it stays at zero here. */
 const LORA = { rank: 2, alpha: 4, targets: ['q_proj', 'v_proj'] as const, useRslora: false }
 
-for (const name of findCases('models', 'golden.json'))
-  describe(`model ${name}`, () => {
+for (const { name, engine, skip } of await onEngines(findCases('models', 'golden.json')))
+  describe(`model ${name} on ${engine}`, { skip }, () => {
     const folder = path.join('models', name)
     const modelDir = path.join(GOLDEN_DIR, folder)
     const golden = new Tensors(folder, 'golden.safetensors')
@@ -28,14 +28,14 @@ for (const name of findCases('models', 'golden.json'))
     const architecture = readJson<{ architectures: string[] }>(folder, 'config.json').architectures[0] ?? ''
     if (!KNOWN_ARCHITECTURES.includes(architecture)) {
       it(`refuses ${architecture} by name`, async () => {
-        const refused = loadPolicy({ modelDir, lora: LORA, engine: 'auto', threads: 1 })
+        const refused = loadPolicy({ modelDir, lora: LORA, engine, threads: 1 })
         await assert.rejects(refused, { code: 'UNKNOWN_ARCHITECTURE', message: new RegExp(architecture) })
       })
       return
     }
 
     const withPolicy = async (use: (policy: Policy) => Promise<void>): Promise<void> => {
-      const policy = await loadPolicy({ modelDir, lora: LORA, engine: 'auto', threads: 1 })
+      const policy = await loadPolicy({ modelDir, lora: LORA, engine, threads: 1 })
       try {
         await use(policy)
       } finally {

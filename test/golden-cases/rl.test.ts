@@ -5,8 +5,8 @@ import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { adamwInit, adamwUpdate } from '../../packages/gspo/src/optim/adamw.ts'
 import { loadPolicy, type LossBatch, type LossConfig, type Policy } from '../../packages/gspo/src/policy.ts'
-import type { LoraTarget } from '../../packages/gspo/src/lora.ts'
-import { assertClose, findCases, GOLDEN_DIR, maxDifference, readJson, Tensors } from './golden.ts'
+import { loraTargetOf } from '../../packages/gspo/src/lora.ts'
+import { assertClose, findCases, GOLDEN_DIR, maxDifference, onEngines, readJson, Tensors } from './golden.ts'
 import { batchOf, flatten, isHybrid, sequences } from './model-cases.ts'
 
 interface AdamwGolden {
@@ -33,7 +33,7 @@ interface RlCase {
 
 interface Manifest {
   base_model: string
-  lora: { r: number; lora_alpha: number; target_modules: LoraTarget[]; scaling: number }
+  lora: { r: number; lora_alpha: number; target_modules: string[]; scaling: number }
   cases: Record<string, RlCase>
   end_to_end_trl_train?: Record<
     string,
@@ -48,8 +48,8 @@ interface Manifest {
 const LOSS_TOLERANCE = 2e-6
 const GRADIENT_TOLERANCE = 1e-4
 
-for (const name of findCases('rl', 'manifest.json', 2))
-  describe(`training ${name}`, () => {
+for (const { name, engine, skip } of await onEngines(findCases('rl', 'manifest.json', 2)))
+  describe(`training ${name} on ${engine}`, { skip }, () => {
     const folder = path.join('rl', name)
     const manifest = readJson<Manifest>(folder, 'manifest.json')
     const modelDir = path.resolve(GOLDEN_DIR, folder, manifest.base_model)
@@ -60,12 +60,14 @@ for (const name of findCases('rl', 'manifest.json', 2))
     let start: Float32Array
 
     before(async () => {
-      const { r, lora_alpha: alpha, target_modules: targets, scaling } = manifest.lora
+      const { r, lora_alpha: alpha, target_modules: modules, scaling } = manifest.lora
+      const targets = modules.flatMap((name) => loraTargetOf(name) ?? [])
+      assert.equal(targets.length, modules.length, modules.join())
       const useRslora = Math.abs(scaling - alpha / r) > 1e-6
       policy = await loadPolicy({
         modelDir,
         lora: { rank: r, alpha, targets, useRslora },
-        engine: 'auto',
+        engine,
         threads: 1,
       })
       start = flatten(policy.adapterLayout, new Tensors(folder, 'adapter', 'adapter_model.safetensors'))

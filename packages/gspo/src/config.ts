@@ -22,6 +22,7 @@ import {
   DEFAULT_THREADS,
 } from './defaults.ts'
 import { GspoError } from './errors.ts'
+import { LORA_TARGETS } from './lora.ts'
 
 const positiveInteger = z.int().positive()
 const count = z.int().nonnegative()
@@ -77,8 +78,6 @@ export const rewardConfigSchema = z.union([moduleReward, namedReward])
 /** See rewardConfigSchema. */
 export type RewardConfig = z.infer<typeof rewardConfigSchema>
 
-const LORA_TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const
-
 /** A server that samples, and how its adapter is renewed before every step. */
 const rolloutServerSchema = z.strictObject({
   url: z.url({ protocol: /^https?$/ }).describe('Base address, such as http://127.0.0.1:8000/v1'),
@@ -105,9 +104,11 @@ export const gspoConfigSchema = z.strictObject({
   // --- model
   model: z.string().min(1).describe('Hugging Face model folder'),
   engine: z
-    .enum(['auto', 'onnx-cpu', 'onnx-webgpu'])
+    .enum(['auto', 'onnx-cpu', 'onnx-webgpu', 'tfjs'])
     .default('auto')
-    .describe('What computes; auto is onnx-cpu, onnx-webgpu needs a Vulkan GPU'),
+    .describe(
+      'What computes: onnx-cpu; onnx-webgpu, which needs a Vulkan GPU; tfjs, which needs TensorFlow.js installed; auto takes a GPU where it pays, else onnx-cpu',
+    ),
   threads: positiveInteger.default(DEFAULT_THREADS).describe('Threads of the engine'),
   memory_limit_mb: positiveInteger
     .optional()

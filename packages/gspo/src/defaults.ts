@@ -79,6 +79,18 @@ export const DEFAULT_ACTIVATION_BYTES = 2 ** 30
 /** What the process takes without any model, bytes: Node, the engine's libraries and its first buffers. */
 export const PROCESS_BYTES = 300 * 2 ** 20
 
+/**
+ * Parameters from which `auto` takes a GPU: below, launching the few hundred kernels of a decoding step (some 5
+ * microseconds each) takes longer than the processor's whole step.
+ */
+export const GPU_LEAST_PARAMETERS = 50_000_000
+
+/** How long WebGPU may take to compute one product before it counts as broken, milliseconds: shaders compile first. */
+export const GPU_PROBE_TIMEOUT_MS = 30_000
+
+/** How long the driver's own tool may take to list GPUs, milliseconds: a cold driver needs seconds. */
+export const GPU_QUERY_TIMEOUT_MS = 10_000
+
 /** Most tokens that run through the training graph at once; a batch with more runs in parts of whole groups or rows. */
 export const MICRO_BATCH_TOKENS = 4096
 

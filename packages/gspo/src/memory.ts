@@ -1,5 +1,6 @@
 /** How much memory training takes, estimated from sizes, and how many tokens fit a limit. Pure. */
 import { DEFAULT_ACTIVATION_BYTES, MICRO_BATCH_TOKENS, PROCESS_BYTES } from './defaults.ts'
+import type { EngineDemand } from './engine/choose.ts'
 import { GspoError } from './errors.ts'
 import type { ModelConfig } from './models/config.ts'
 
@@ -61,6 +62,17 @@ export function trainingTokens(request: MemoryRequest): number {
       `the weights alone take about ${megabytes(resident)} MB, the limit is ${megabytes(limitBytes ?? 0)} MB: raise it or use 4-bit weights`,
     )
   return Math.min(tokens, MICRO_BATCH_TOKENS)
+}
+
+/** What an engine needs to know to be chosen: weights, and activations of the tokens that run at once. */
+export function engineDemand(request: MemoryRequest): EngineDemand {
+  const { config, parameters } = request
+  const activations = trainingTokens(request) * activationBytesPerToken(config)
+  return {
+    parameters,
+    hasExperts: config.moe !== null,
+    bytes: residentBytes(request) - PROCESS_BYTES + activations,
+  }
 }
 
 function megabytes(bytes: number): number {

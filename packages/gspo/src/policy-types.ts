@@ -1,9 +1,10 @@
 /** The boundary between the tensor engine (below) and the trainer (above): what a policy is, without any engine. */
+import type { EngineNote } from './engine/engine.ts'
 import type { AdapterLayout, LoraConfig } from './lora.ts'
 
 /**
- * Engines that `loadPolicy` knows. `auto` is the one that every machine has, onnx-cpu: a GPU is used when it is asked
- * for, since a software driver looks like one and is slower than the CPU itself.
+ * Engines that `loadPolicy` knows. `auto` is onnx-webgpu where the machine has a GPU with a working driver and the model
+ * is worth it, and onnx-cpu, which every machine has, everywhere else; the policy's `engineNote` says why.
  */
 export type EngineName = 'auto' | 'onnx-cpu' | 'onnx-webgpu' | 'tfjs'
 
@@ -144,6 +145,10 @@ export interface Decoding {
 export interface Policy {
   readonly model: ModelSummary
   readonly engine: string
+  /** What computes and why, for the log. */
+  readonly engineNote: EngineNote
+  /** Versions of the engine's packages. */
+  readonly engineVersions: Readonly<Record<string, string>>
   readonly adapterLayout: AdapterLayout
   /** PEFT's initialisation: A kaiming-uniform (a = sqrt 5), B zero; the same for the same seed. */
   initialAdapter(seed: number): Float32Array

@@ -28,7 +28,7 @@ import type {
   TokenBatch,
   TokenScores,
 } from './policy-types.ts'
-import { trainingTokens } from './memory.ts'
+import { engineDemand, trainingTokens } from './memory.ts'
 import { hashFiles, openCheckpoint, type Checkpoint } from './weights/checkpoint.ts'
 import { prepareCheckpoint, type MatrixUses } from './weights/prepare.ts'
 
@@ -52,19 +52,23 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const layout = adapterLayout(loraSites(config, lora), lora.rank)
   const use4bit = options.use4bit === true
   const limitBytes = options.memoryLimitMb === undefined ? undefined : options.memoryLimitMb * 2 ** 20
-  const tokens = trainingTokens({ config, parameters: checkpoint.parameters, use4bit, limitBytes })
+  const request = { config, parameters: checkpoint.parameters, use4bit, limitBytes }
+  const tokens = trainingTokens(request)
   // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
   const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }, ONE_PART), headName(config))
-  const prepared = await prepareCheckpoint(checkpoint, matrices, { use4bit })
+  await using unfinished = new AsyncDisposableStack()
+  const engine = await createEngine(options.engine, { threads, demand: engineDemand(request) })
+  unfinished.defer(() => engine.close())
+  const prepared = await prepareCheckpoint(checkpoint, matrices, {
+    use4bit,
+    canWiden: engine.weights === 'copied',
+  })
+  unfinished.defer(() => prepared.dispose())
   const source = { config, checkpoint: prepared, lora, layout }
-  try {
-    const model = await summarise(config, checkpoint)
-    const engine = await createEngine(options.engine, { threads })
-    return new GraphPolicy(model, source, engine, { tokens, dispose: () => prepared.dispose() })
-  } catch (error) {
-    await prepared.dispose()
-    throw error
-  }
+  const model = await summarise(config, checkpoint)
+  const policy = new GraphPolicy(model, source, engine, { tokens, dispose: () => prepared.dispose() })
+  unfinished.move()
+  return policy
 }
 
 async function summarise(config: ModelConfig, checkpoint: Checkpoint): Promise<ModelSummary> {
@@ -96,6 +100,8 @@ function matrixUses(graph: Graph, head: string): MatrixUses {
 class GraphPolicy implements Policy {
   readonly model: ModelSummary
   readonly engine: string
+  readonly engineNote: Policy['engineNote']
+  readonly engineVersions: Policy['engineVersions']
   readonly adapterLayout: Policy['adapterLayout']
   private readonly source: ModelSource
   private readonly runner: Engine
@@ -119,6 +125,8 @@ class GraphPolicy implements Policy {
     this.source = source
     this.runner = engine
     this.engine = engine.name
+    this.engineNote = engine.note
+    this.engineVersions = engine.versions
     this.dispose = dispose
     this.adapterLayout = source.layout
     this.ropeFeeds = createRopeCache(source.config)

@@ -1,4 +1,5 @@
 /** What a trainer is, wherever its engine runs: the contract that the in-process and the child-process one share. */
+import type { EngineNote } from './engine/engine.ts'
 import type { AdapterLayout } from './lora.ts'
 import type { ModelSummary } from './policy-types.ts'
 import type { StepTrace } from './trace/types.ts'
@@ -7,6 +8,8 @@ import type { StepTrace } from './trace/types.ts'
 export interface TrainerInfo {
   readonly model: ModelSummary & { readonly dir: string }
   readonly engine: string
+  /** What computes and why, for the log. */
+  readonly engineNote: EngineNote
   readonly adapterLayout: AdapterLayout
   /** Rows of the training data. */
   readonly datasetSize: number

@@ -28,7 +28,7 @@ import { describeStep } from './stats.ts'
 import { scoreSequences } from './teacher-forcing.ts'
 import { loadTokenizer } from './tokenizer/tokenizer.ts'
 import type { StepRecord, Trainer, TrainerInfo } from './trainer-types.ts'
-import { engineVersions } from './versions.ts'
+import { versionsWith } from './versions.ts'
 import type { Workshop } from './workshop.ts'
 
 /** A signal that never fires, for calls without one. */
@@ -247,10 +247,11 @@ function describeTrainer({ config, policy, dataset }: Workshop): TrainerInfo {
   return {
     model: { ...policy.model, dir: resolve(config.model) },
     engine: policy.engine,
+    engineNote: policy.engineNote,
     adapterLayout: policy.adapterLayout,
     datasetSize: dataset.rows.length,
     dataset: { size: dataset.rows.length, sha256: dataset.sha256 },
     trainable: policy.adapterLayout.length,
-    versions: engineVersions(),
+    versions: versionsWith(policy.engineVersions),
   }
 }

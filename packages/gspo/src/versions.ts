@@ -2,13 +2,18 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
-/** Node, this package and ONNX Runtime, by name. */
-export function engineVersions(): Record<string, string> {
+/** ONNX Runtime. */
+export function onnxVersions(): Record<string, string> {
   const require = createRequire(import.meta.url)
+  return { 'onnxruntime-node': versionIn(require.resolve('onnxruntime-node/package.json')) }
+}
+
+/** Node, this package and the packages of an engine, by name. */
+export function versionsWith(engine: Readonly<Record<string, string>>): Record<string, string> {
   return {
     node: process.versions.node,
     gspo: versionIn(new URL('../package.json', import.meta.url)),
-    'onnxruntime-node': versionIn(require.resolve('onnxruntime-node/package.json')),
+    ...engine,
     arch: process.arch,
     platform: process.platform,
   }

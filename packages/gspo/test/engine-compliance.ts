@@ -4,7 +4,8 @@ import { after, before, describe, it } from 'node:test'
 import type { Engine, Feed } from '../src/engine/engine.ts'
 import { gradients } from '../src/graph/gradient.ts'
 import { GraphBuilder } from '../src/graph/graph.ts'
-import { isIndexInput, PRIMITIVE_CASES } from './primitive-cases.ts'
+import { isIndexInput, numbers, PRIMITIVE_CASES } from './primitive-cases.ts'
+import { weightCompliance } from './weight-compliance.ts'
 import { runReference, type Value } from './reference-engine.ts'
 
 /** Float32 against float64 on numbers of size 1. */
@@ -100,6 +101,69 @@ export function engineCompliance(name: string, create: () => Promise<Engine>): v
       await session.close()
       assert.deepEqual([...target], [-1, 2])
     })
+
+    it('adds up a million numbers to one part in a hundred thousand', async () => {
+      const values = Float32Array.from(numbers(1 << 20, 43), Math.abs)
+      const g = new GraphBuilder()
+      const graph = g.finish({ total: g.sum(g.input('x', ['N']), [0]) })
+      const session = await engine.compile(graph, { weights: 'share' })
+      const seen = await session.run({ x: { dims: [values.length], values } })
+      await session.close()
+      const expected = Float64Array.from(values).reduce((sum, value) => sum + value, 0)
+      assert.ok(Math.abs((seen['total']?.values[0] ?? NaN) - expected) <= 1e-5 * expected)
+    })
+
+    it('computes with rows of which there are none', async () => {
+      const g = new GraphBuilder()
+      const x = g.input('x', ['N', 2])
+      const isNegative = g.binary('less', g.reshape(g.slice(x, 1, 0, 1), ['N']), g.constant(0))
+      const index = g.nonZero(isNegative)
+      const rows = g.matmul(g.gatherRows(x, index), g.input('w', [2, 2]))
+      const graph = g.finish({
+        spread: g.scatterAddRows(g.concat([rows, rows], 0), g.concat([index, index], 0), 'N'),
+      })
+      const session = await engine.compile(graph, { weights: 'share' })
+      const w = { dims: [2, 2], values: Float32Array.of(1, 2, 3, 4) }
+      const none = await session.run({ x: { dims: [2, 2], values: Float32Array.of(1, 1, 1, 1) }, w })
+      const one = await session.run({ x: { dims: [2, 2], values: Float32Array.of(1, 1, -1, 1) }, w })
+      await session.close()
+      assert.deepEqual([...(none['spread']?.values ?? [])], [0, 0, 0, 0])
+      // Twice [-1, 1] times the matrix, in the second row.
+      assert.deepEqual([...(one['spread']?.values ?? [])], [0, 0, 4, 4])
+    })
+
+    it('refuses an index outside of what it picks from, by name', async () => {
+      const g = new GraphBuilder()
+      const rows = g.gatherRows(g.input('x', ['T', 1]), g.reshape(g.input('i', ['N', 1], 'i32'), ['N']))
+      const session = await engine.compile(g.finish({ rows }), { weights: 'share' })
+      const x = { dims: [3, 1], values: new Float32Array(3) }
+      for (const outside of [-1, 3]) {
+        const i = { dims: [2, 1], values: Int32Array.of(0, outside) }
+        const wanted = new RegExp(`element 1 of input i is ${outside}, .* below 3`)
+        await assert.rejects(session.run({ x, i }), { code: 'ENGINE_FAILED', message: wanted })
+      }
+      await session.close()
+    })
+
+    it('refuses feeds whose sizes contradict the graph or one another', async () => {
+      const g = new GraphBuilder()
+      const sum = g.add(g.input('x', ['N', 2]), g.input('y', ['N', 2]))
+      const session = await engine.compile(g.finish({ sum }), { weights: 'share' })
+      const feed = (rows: number, columns: number): Feed => ({
+        dims: [rows, columns],
+        values: new Float32Array(rows * columns),
+      })
+      for (const [x, y] of [
+        [feed(2, 2), feed(3, 2)],
+        [feed(2, 3), feed(2, 2)],
+        [feed(2, 2), { ...feed(2, 2), values: new Float32Array(3) }],
+        [feed(2, 2), { ...feed(2, 2), values: new Int32Array(4) }],
+      ] as const)
+        await assert.rejects(session.run({ x, y }), { code: 'ENGINE_FAILED' })
+      await session.close()
+    })
+
+    weightCompliance(() => engine)
 
     it('names an input that was not fed, and refuses to run when closed', async () => {
       const g = new GraphBuilder()

@@ -199,6 +199,18 @@ export const PRIMITIVE_CASES: readonly PrimitiveCase[] = [
     wanted: [],
     build: (g, input) => g.inverseRms(input('a'), 1e-6),
   },
+  {
+    name: 'stopGradient',
+    feeds: { a: floats([2, 3], 35) },
+    wanted: [],
+    build: (g, input) => g.stopGradient(input('a')),
+  },
+  {
+    name: 'attachGradient, forward',
+    feeds: { a: floats([3], 36), b: floats([3, 2], 37), c: floats([3, 2], 38) },
+    wanted: [],
+    build: (g, input) => g.attachGradient(input('a'), input('b'), input('c')),
+  },
   ...[2, 1].map((pairs): PrimitiveCase => ({
     name: `rope of ${2 * pairs} of 4 numbers a head`,
     feeds: {

@@ -1,14 +1,24 @@
-/** Engines by name. */
+/** Engines by name, and the one that `auto` means. */
+import { GspoError } from '../errors.ts'
 import type { EngineName } from '../policy-types.ts'
+import { chooseEngine, reasonForProcessor, type EngineDemand } from './choose.ts'
 import type { Engine } from './engine.ts'
+import { findGpu } from './gpu.ts'
 import { createOnnxCpuEngine } from './onnx-cpu.ts'
 import { createOnnxWebgpuEngine } from './onnx-webgpu.ts'
 import { createTfjsEngine } from './tfjs.ts'
 
+/** How an engine runs; `auto` wants to know what for. */
+export interface EngineOptions {
+  readonly threads: number
+  readonly demand?: EngineDemand
+}
+
 /** The engine of this name; throws ENGINE_UNAVAILABLE where this machine cannot run it. */
-export async function createEngine(name: EngineName, options: { threads: number }): Promise<Engine> {
+export async function createEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
   switch (name) {
     case 'auto':
+      return createBestEngine(options)
     case 'onnx-cpu':
       return createOnnxCpuEngine(options)
     case 'onnx-webgpu':
@@ -16,4 +26,23 @@ export async function createEngine(name: EngineName, options: { threads: number 
     case 'tfjs':
       return createTfjsEngine(options)
   }
+}
+
+/** A GPU where there is one and the model is worth it, else the processor; its note says why. */
+async function createBestEngine({ threads, demand }: EngineOptions): Promise<Engine> {
+  const onProcessor = (reason: string): Engine => withReason(createOnnxCpuEngine({ threads }), reason)
+  const reason = demand === undefined ? 'nothing is known of the model' : reasonForProcessor(demand)
+  if (demand === undefined || reason !== null) return onProcessor(reason ?? '')
+  const choice = chooseEngine(demand, await findGpu())
+  if (choice.engine === 'onnx-cpu') return onProcessor(choice.reason)
+  try {
+    return withReason(await createOnnxWebgpuEngine({ threads }), choice.reason)
+  } catch (error) {
+    if (!(error instanceof GspoError) || error.code !== 'ENGINE_UNAVAILABLE') throw error
+    return onProcessor(error.message)
+  }
+}
+
+function withReason(engine: Engine, reason: string): Engine {
+  return { ...engine, note: { ...engine.note, text: `${engine.name}, chosen by auto: ${reason}` } }
 }

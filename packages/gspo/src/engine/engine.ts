@@ -1,4 +1,4 @@
-/** What runs a graph: compile once, run with any sizes of its symbols. Implementations: onnx-cpu. */
+/** What runs a graph: compile once, run with any sizes of its symbols. Implementations: onnx-cpu, onnx-webgpu, tfjs. */
 import type { Graph } from '../graph/graph.ts'
 
 /** Values on their way into or out of a session. */
@@ -29,9 +29,25 @@ export interface Session {
   close(): Promise<void>
 }
 
+/** What an operator should know of an engine: one line for the log. */
+export interface EngineNote {
+  /** What computes, and why where it was chosen. */
+  readonly text: string
+  /** Whether it is much slower than it could be. */
+  readonly isWarning: boolean
+}
+
 /** Compiles graphs. */
 export interface Engine {
   readonly name: string
+  readonly note: EngineNote
+  /** Versions of its packages by name. */
+  readonly versions: Readonly<Record<string, string>>
+  /**
+   * Where frozen weights are read: `mapped`, from files whose numbers the engine can multiply with as they lie there, or
+   * `copied` into its own memory, whatever floats the files hold.
+   */
+  readonly weights: 'mapped' | 'copied'
   compile(graph: Graph, options: CompileOptions): Promise<Session>
   /** Frees what the engine holds besides its sessions, which are closed by whoever opened them. */
   close(): Promise<void>

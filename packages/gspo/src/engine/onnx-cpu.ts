@@ -1,11 +1,15 @@
 /** The engine on ONNX Runtime's CPU provider. A run blocks the thread it is called on. */
 import type { Engine } from './engine.ts'
+import { onnxVersions } from '../versions.ts'
 import { compileOnnx } from './onnx-session.ts'
 
 /** An engine with `threads` threads inside one operation. */
 export function createOnnxCpuEngine({ threads }: { threads: number }): Engine {
   return {
     name: 'onnx-cpu',
+    note: { text: `onnx-cpu, ${threads} threads`, isWarning: false },
+    versions: onnxVersions(),
+    weights: 'mapped',
     compile: (graph, { weights }) => compileOnnx(graph, { provider: 'cpu', threads, weights }),
     close: async () => {
       // Nothing is held besides the sessions.

@@ -8,6 +8,7 @@ import { GspoError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import { lowerToOnnx } from '../onnx/lower.ts'
 import type { CompileOptions, Feed, Session } from './engine.ts'
+import { bindFeeds, checkIndices, indexBounds, type IndexBound } from './feeds.ts'
 
 /** How one session runs. */
 export interface OnnxSessionOptions extends CompileOptions {
@@ -43,14 +44,18 @@ export async function compileOnnx(
   }).catch((cause: unknown) => {
     throw new GspoError('ENGINE_FAILED', `onnxruntime refused the graph: ${messageOf(cause)}`, { cause })
   })
-  return new OnnxSession(session, Tensor)
+  return new OnnxSession(graph, session, Tensor)
 }
 
 class OnnxSession implements Session {
+  private readonly inputs: Graph['inputs']
+  private readonly bounds: readonly IndexBound[]
   private session: ort.InferenceSession | undefined
   readonly #toTensor: (feed: Feed) => ort.Tensor
 
-  constructor(session: ort.InferenceSession, Tensor: typeof ort.Tensor) {
+  constructor(graph: Graph, session: ort.InferenceSession, Tensor: typeof ort.Tensor) {
+    this.inputs = graph.inputs
+    this.bounds = indexBounds(graph)
     this.session = session
     this.#toTensor = ({ dims, values }) =>
       values instanceof Float32Array ? new Tensor('float32', values, dims) : new Tensor('int32', values, dims)
@@ -61,6 +66,7 @@ class OnnxSession implements Session {
     into: Readonly<Record<string, Feed>> = {},
   ): Promise<Record<string, Feed>> {
     if (this.session === undefined) throw new GspoError('CLOSED', 'the session is closed')
+    checkIndices(this.bounds, feeds, bindFeeds(this.inputs, feeds))
     const names = this.session.outputNames
     const fetches: Record<string, ort.Tensor | null> = {}
     for (const name of names) {

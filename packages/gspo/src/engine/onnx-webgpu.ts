@@ -1,6 +1,7 @@
 /** The engine on ONNX Runtime's WebGPU provider: any GPU with a Vulkan, Metal or Direct3D 12 driver, no CUDA. */
 import { GspoError } from '../errors.ts'
 import { GraphBuilder } from '../graph/graph.ts'
+import { onnxVersions } from '../versions.ts'
 import type { Engine } from './engine.ts'
 import { compileOnnx, type OnnxSessionOptions } from './onnx-session.ts'
 
@@ -11,6 +12,9 @@ type Options = Pick<OnnxSessionOptions, 'threads'>
 export async function createOnnxWebgpuEngine({ threads }: Options): Promise<Engine> {
   const engine: Engine = {
     name: 'onnx-webgpu',
+    note: { text: 'onnx-webgpu, the first device that WebGPU found', isWarning: false },
+    versions: onnxVersions(),
+    weights: 'mapped',
     compile: (graph, { weights }) => compileOnnx(graph, { provider: 'webgpu', threads, weights }),
     close: async () => {
       // Nothing is held besides the sessions.

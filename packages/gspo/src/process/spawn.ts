@@ -15,6 +15,7 @@ import {
 } from '../defaults.ts'
 import { GspoError } from '../errors.ts'
 import type { EvaluateOptions, Trainer } from '../trainer-types.ts'
+import { exportConditions } from './export-conditions.ts'
 import { unpackError } from './protocol.ts'
 import type { CallName, ChildMessage, ParentMessage, TrainerCalls } from './protocol.ts'
 
@@ -74,7 +75,7 @@ function startEngine(signal: AbortSignal | undefined): Engine {
   const child = fork(entry, [], {
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    execArgv: childArguments(),
+    execArgv: exportConditions(),
   })
   const output = keepTail(child)
   const pending = new Map<number, Pending>()
@@ -153,13 +154,6 @@ function startEngine(signal: AbortSignal | undefined): Engine {
     clearTimeout(grace)
   }
   return { call, close: () => (closing ??= stop()) }
-}
-
-/** Only what the child needs of this process's own arguments: export conditions, so that source imports source. */
-function childArguments(): string[] {
-  return process.execArgv.filter(
-    (argument) => argument.startsWith('--conditions=') || argument.startsWith('-C='),
-  )
 }
 
 /** The end of what a child wrote. */

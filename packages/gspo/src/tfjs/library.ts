@@ -55,13 +55,13 @@ export async function loadTensorflow(
 }
 
 /**
- * The native packages are older than Node 23, which dropped functions of `node:util` that they call when they load and
- * at every tensor that they make.
+ * The native packages are older than Node 23 and call functions of `node:util` at every tensor that they make: one is
+ * gone, the other prints a warning.
  */
 function mendNode(): void {
   const util = createRequire(import.meta.url)('node:util') as Record<string, unknown>
   util['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined
-  util['isArray'] ??= (value: unknown) => Array.isArray(value)
+  util['isArray'] = Array.isArray
 }
 
 async function importIfInstalled(name: string, importPackage: ImportPackage): Promise<Tf | undefined> {

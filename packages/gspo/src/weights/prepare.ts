@@ -34,14 +34,18 @@ const CHUNK_ELEMENTS = 1 << 22
 /** Rows transposed at once: one cache line of codes. */
 const TRANSPOSED_ROWS = 64
 
-/** Prepares a checkpoint; without anything to do no file is written. */
+/**
+ * Prepares a checkpoint; without anything to do no file is written. An engine that `canWiden` reads 16-bit floats as they
+ * lie in their files.
+ */
 export async function prepareCheckpoint(
   checkpoint: Checkpoint,
   uses: MatrixUses,
-  options: { use4bit: boolean },
+  options: { use4bit: boolean; canWiden?: boolean },
 ): Promise<PreparedCheckpoint> {
   const matrices = [...uses.linears, uses.head]
-  if (!options.use4bit && matrices.every(({ stored }) => stored === 'F32'))
+  const canWiden = options.canWiden === true
+  if (!options.use4bit && (canWiden || matrices.every(({ stored }) => stored === 'F32')))
     return { ...checkpoint, dispose: () => Promise.resolve() }
 
   const folder = realpathSync(await mkdtemp(path.join(tmpdir(), 'gym-weights-')))
@@ -55,9 +59,10 @@ export async function prepareCheckpoint(
       const writer = new PreparedFile(handle, file)
       for (const source of uses.linears) {
         const isQuantised = options.use4bit && canQuantise(source)
-        ready.set(source.name, isQuantised ? await writer.quantised(source) : await writer.widened(source))
+        if (isQuantised) ready.set(source.name, await writer.quantised(source))
+        else if (!canWiden) ready.set(source.name, await writer.widened(source))
       }
-      ready.set(uses.head.name, await writer.widened(uses.head))
+      if (!canWiden) ready.set(uses.head.name, await writer.widened(uses.head))
       if (options.use4bit) decodeHead = await writer.transposed(uses.head)
     } finally {
       await handle.close()

@@ -1,6 +1,9 @@
 /** The public surface of @gym-node/gspo. */
 export { gspoConfigSchema, resolveConfig, rewardConfigSchema } from './config.ts'
 export type { GSPOConfig, ResolvedConfig, RewardConfig } from './config.ts'
+export { examineEngine } from './engine/examine.ts'
+export type { EngineSettings } from './engine/examine.ts'
+export type { EngineNote } from './engine/engine.ts'
 export { GspoError } from './errors.ts'
 export type { GspoErrorCode } from './errors.ts'
 export { GSPOTrainer } from './gspo-trainer.ts'

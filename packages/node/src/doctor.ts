@@ -5,9 +5,11 @@ import { createServer } from 'node:net'
 import { cpus, freemem, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createSocket } from 'node:dgram'
+import { examineEngine, GspoError } from '@gym-node/gspo'
 import { multiaddr } from '@multiformats/multiaddr'
 import { formatBytes } from './cli/format.ts'
 import type { NodeConfig } from './config/schema.ts'
+import { trainerSettings } from './config/trainer-settings.ts'
 import { CLOCK_TIMEOUT_MS, CLOCK_TOLERANCE_MS, LEAST_DISK_BYTES, LEAST_MEMORY_BYTES } from './defaults.ts'
 import { errnoOf, messageOf } from './errors.ts'
 import { statePaths } from './state/folder.ts'
@@ -28,6 +30,7 @@ export async function examineMachine(config: NodeConfig | null): Promise<Finding
   return [
     ...machine,
     await model(config),
+    await engine(config),
     await dataset(config),
     await disk(config),
     await identity(config),
@@ -116,6 +119,18 @@ async function model(config: NodeConfig): Promise<Finding> {
       'download the weights, or convert them with safetensors',
     )
   return finding('ok', 'model', folder)
+}
+
+/** What `train.engine` means here; the model's own faults are another finding. */
+async function engine(config: NodeConfig): Promise<Finding> {
+  try {
+    const { text, isWarning } = await examineEngine(trainerSettings(config))
+    return finding(isWarning ? 'warning' : 'ok', 'engine', text)
+  } catch (error) {
+    if (!(error instanceof GspoError) || error.code !== 'ENGINE_UNAVAILABLE')
+      return finding('ok', 'engine', `${config.train.engine}, not examined: ${messageOf(error)}`)
+    return finding('fault', 'engine', messageOf(error), 'or set train.engine to auto or onnx-cpu')
+  }
 }
 
 async function dataset(config: NodeConfig): Promise<Finding> {

@@ -137,6 +137,7 @@ describe('doctor', () => {
       'memory',
       'GPU',
       'model',
+      'engine        onnx-cpu, chosen by auto: 0.8 million parameters',
       'state folder',
       'ring port',
       'clock',

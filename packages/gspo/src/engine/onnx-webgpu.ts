@@ -40,8 +40,13 @@ async function probe(engine: Engine): Promise<void> {
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new GspoError(
       'ENGINE_UNAVAILABLE',
-      `no GPU that WebGPU can use: ${reason}. Install the GPU's Vulkan driver, or use engine onnx-cpu`,
+      `no GPU that WebGPU can use: ${withoutSourceLine(reason)}. Install the GPU's Vulkan driver, or use engine onnx-cpu`,
       { cause },
     )
   }
+}
+
+/** ONNX Runtime puts the failed line of its source before what went wrong. */
+function withoutSourceLine(reason: string): string {
+  return reason.replace(/^.* was false\. /s, '').trim()
 }

@@ -1,5 +1,6 @@
 /** Reads the peer book at start and writes it when it has changed, not too often, and once more at the end. */
-import { BOOK_MAX_AGE_MS, BOOK_SAVE_MS, type RingLimits } from '../defaults.ts'
+import type { RingLimits } from '../defaults.ts'
+import { BOOK_MAX_AGE_MS, BOOK_SAVE_MS } from '../net/defaults.ts'
 import type { BookStore } from '../net/network-types.ts'
 import type { RingLogger } from '../types.ts'
 import { PeerBook, type BookEntry, type BookLimits } from './peer-book.ts'

@@ -9,7 +9,7 @@ import {
   RENDEZVOUS_FIRST_MS,
   RENDEZVOUS_IN_COMPANY_MS,
   RENDEZVOUS_TIMEOUT_MS,
-} from '../defaults.ts'
+} from '../net/defaults.ts'
 import type { KnownPeer } from '../net/peer-messages.ts'
 import type { RingLogger } from '../types.ts'
 import { jobKey } from './job-key.ts'

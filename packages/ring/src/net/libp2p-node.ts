@@ -8,13 +8,14 @@ import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
-import type { Libp2p, PeerId } from '@libp2p/interface'
+import type { Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import type { AddressManager, TransportManager } from '@libp2p/interface-internal'
 import type { Ping } from '@libp2p/ping'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Identity } from '@gym-node/wire'
-import * as defaults from '../defaults.ts'
+import { DIAL_TIMEOUT_MS, type RingLimits } from '../defaults.ts'
+import * as defaults from './defaults.ts'
 import { createGate } from './gate.ts'
 import type { NetCounters } from './net-counters.ts'
 import type { NetworkOptions } from './network-types.ts'
@@ -29,7 +30,7 @@ export interface NodeOptions {
   readonly listen: readonly string[]
   readonly mdns: boolean
   readonly network: NetworkOptions
-  readonly limits: defaults.RingLimits
+  readonly limits: RingLimits
   readonly isDenied: (peer: string) => boolean
   readonly counters: NetCounters
   /** further services: the relay's */
@@ -41,6 +42,8 @@ export interface BuiltNode {
   readonly node: Libp2p
   readonly ping: Ping
   readonly transports: TransportManager
+  /** gym nodes on the local network; libp2p's own event would mix them with every node of the DHT */
+  readonly onMdnsPeer: (handler: (peer: PeerInfo) => void) => void
   /** tells others an address of this node that somebody has really dialled */
   readonly confirmAddress: (host: string, port: number) => void
 }
@@ -57,20 +60,18 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
   const raw = new Uint8Array(64)
   raw.set(identity.ed25519Seed)
   raw.set(identity.ed25519PublicKey, 32)
-  const optional = await optionalParts(options)
+  const heard: { mdns: (peer: PeerInfo) => void } = { mdns: () => undefined }
+  const optional = await optionalParts(options, (peer) => heard.mdns(peer))
   let inner: Components | null = null
   const connections: { with: (this: void, peer: PeerId) => number } = { with: () => 0 }
   const node = await createLibp2p({
+    ...optional,
     start: false,
     privateKey: privateKeyFromRaw(raw),
     addresses: { listen: [...options.listen], appendAnnounce: [...(network.announce ?? [])] },
     transports: [tcp(), ...(optional.transports ?? [])],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux({ maxInboundStreams: limits.streamsPerConnection })],
-    peerDiscovery: optional.peerDiscovery ?? [],
-    ...(optional.connectionProtector === undefined
-      ? {}
-      : { connectionProtector: optional.connectionProtector }),
     services: {
       ...optional.services,
       ...options.services,
@@ -89,7 +90,7 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
       counters: options.counters,
     }),
     connectionManager: {
-      dialTimeout: defaults.DIAL_TIMEOUT_MS,
+      dialTimeout: DIAL_TIMEOUT_MS,
       maxConnections: limits.connections,
       maxParallelDials: defaults.PARALLEL_DIALS,
       inboundConnectionThreshold: limits.handshakesPerHostPerSecond,
@@ -107,6 +108,9 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
     node,
     ping: node.services.ping,
     transports: parts.transportManager,
+    onMdnsPeer: (handler) => {
+      heard.mdns = handler
+    },
     confirmAddress: (host, port) => {
       const address = multiaddr(`/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`)
       parts.addressManager.confirmObservedAddr(address, { type: 'observed', ttl: CONFIRMED_MS })
@@ -115,7 +119,10 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
 }
 
 /** What the network options add, each loaded when it is asked for. */
-async function optionalParts({ network, mdns, limits }: NodeOptions): Promise<Libp2pOptions> {
+async function optionalParts(
+  { network, mdns: usesMdns, limits }: NodeOptions,
+  onMdnsPeer: (peer: PeerInfo) => void,
+): Promise<Libp2pOptions> {
   const transports: Libp2pOptions['transports'] = []
   const services: NonNullable<Libp2pOptions['services']> = {}
   const relay = network.relay ?? 'off'
@@ -135,7 +142,16 @@ async function optionalParts({ network, mdns, limits }: NodeOptions): Promise<Li
   const dht = network.dht ?? 'off'
   if (dht !== 'off') services.dht = await dhtService(dht, limits)
   const found: Libp2pOptions = { transports, services }
-  if (mdns) found.peerDiscovery = [(await import('@libp2p/mdns')).mdns()]
+  if (usesMdns) {
+    const { mdns } = await import('@libp2p/mdns')
+    const create = mdns({ serviceTag: defaults.MDNS_SERVICE })
+    const discovery: NonNullable<Libp2pOptions['peerDiscovery']>[number] = (components) => {
+      const service = create(components)
+      service.addEventListener('peer', (event) => onMdnsPeer(event.detail))
+      return service
+    }
+    found.peerDiscovery = [discovery]
+  }
   if (network.swarmKey !== undefined) {
     const psk = new TextEncoder().encode(checkSwarmKey(network.swarmKey))
     found.connectionProtector = (await import('@libp2p/pnet')).preSharedKey({ psk })
@@ -145,7 +161,7 @@ async function optionalParts({ network, mdns, limits }: NodeOptions): Promise<Li
 
 async function dhtService(
   mode: 'auto' | 'client' | 'server',
-  limits: defaults.RingLimits,
+  limits: RingLimits,
 ): Promise<NonNullable<Libp2pOptions['services']>[string]> {
   const { kadDHT, passthroughMapper } = await import('@libp2p/kad-dht')
   const create = kadDHT({

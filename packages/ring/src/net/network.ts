@@ -4,7 +4,8 @@
  */
 import { BookKeeper } from '../discovery/book-keeper.ts'
 import { Rendezvous } from '../discovery/rendezvous.ts'
-import { BOOK_HEAD_START_MS, REACH_EVERY_MS, REACH_PEERS, type RingLimits } from '../defaults.ts'
+import type { RingLimits } from '../defaults.ts'
+import { BOOK_HEAD_START_MS, REACH_EVERY_MS, REACH_PEERS } from './defaults.ts'
 import type { RingError } from '../errors.ts'
 import { judgeReachability, portOf, type DialBack, type ReachVerdict } from '../reach/reachability.ts'
 import { ReachService } from '../reach/reach-service.ts'
@@ -69,10 +70,7 @@ export class Network {
   /** Known addresses first, then the rest. Returns how long bootstrap peers should wait for them, in ms. */
   async start(): Promise<number> {
     const { built, mesh, options } = this.#p
-    const { node } = built
-    node.addEventListener('peer:discovery', (event) => {
-      const { id, multiaddrs } = event.detail
-      if (options.dht !== undefined && options.dht !== 'off' && multiaddrs.length === 0) return
+    built.onMdnsPeer(({ id, multiaddrs }) => {
       mesh.learn({ peer: id.toString(), addresses: multiaddrs.map((address) => address.toString()) }, 'mdns')
     })
     const known = (await this.#book?.load()) ?? []

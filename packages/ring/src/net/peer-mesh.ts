@@ -5,14 +5,8 @@
 import { multiaddr } from '@multiformats/multiaddr'
 import { peerIdFromString } from '@libp2p/peer-id'
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
-import {
-  CHANNEL_GRACE_MS,
-  CONTROL_PROTOCOL,
-  DIAL_TIMEOUT_MS,
-  HOLE_PUNCH_WAIT_MS,
-  REDIAL_MIN_MS,
-  type RingLimits,
-} from '../defaults.ts'
+import { CONTROL_PROTOCOL, DIAL_TIMEOUT_MS, REDIAL_MIN_MS, type RingLimits } from '../defaults.ts'
+import { CHANNEL_GRACE_MS, HOLE_PUNCH_WAIT_MS } from './defaults.ts'
 import { RingError } from '../errors.ts'
 import type { RingLogger } from '../types.ts'
 import type { ViewMessage } from '../view/messages.ts'

@@ -1,5 +1,6 @@
 /** Connected peers that are not of this job, left in peace for a growing while: relays, nodes of the DHT, other jobs. */
-import { REDIAL_MIN_MS, STRANGER_MS } from '../defaults.ts'
+import { REDIAL_MIN_MS } from '../defaults.ts'
+import { STRANGER_MS } from './defaults.ts'
 
 /** Strangers remembered at most; beyond it the oldest is asked again early. */
 const MAX_STRANGERS = 4_096

@@ -5,7 +5,7 @@
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { z } from 'zod'
-import { REACH_CONCURRENT, REACH_DIAL_MS, REACH_PER_PEER_MS, REACH_PROTOCOL } from '../defaults.ts'
+import { REACH_CONCURRENT, REACH_DIAL_MS, REACH_PER_PEER_MS, REACH_PROTOCOL } from '../net/defaults.ts'
 import { RingError, toRingError } from '../errors.ts'
 import { MessageReader, frameMessage } from '../net/messages.ts'
 import type { NetCounters } from '../net/net-counters.ts'

@@ -5,7 +5,7 @@
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Libp2p, PeerId } from '@libp2p/interface'
 import type { TransportManager } from '@libp2p/interface-internal'
-import { RELAY_PLACES, RELAY_RETRY_MAX_MS, RELAY_RETRY_MIN_MS } from '../defaults.ts'
+import { RELAY_PLACES, RELAY_RETRY_MAX_MS, RELAY_RETRY_MIN_MS } from '../net/defaults.ts'
 import type { RingLogger } from '../types.ts'
 
 const HOP_PROTOCOL = '/libp2p/circuit/relay/0.2.0/hop'

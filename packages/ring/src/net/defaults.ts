@@ -1,0 +1,86 @@
+/** Defaults and limits of finding each other, with unit and reason; what a peer may cost is in `../defaults.ts`. */
+
+/** A round trip of dial-back: ask, be dialled (which may time out), answer. */
+export const REACH_PROTOCOL = '/gym-node/reach/1.0.0'
+
+/** The DHT is this project's own, apart from IPFS: its peers are gym nodes and relays of all jobs. */
+export const DHT_PROTOCOL = '/gym-node/kad/1.0.0'
+
+/** The name of gym nodes on the local network, apart from other libp2p programs. */
+export const MDNS_SERVICE = '_gym-node._udp.local'
+
+/** How long an announcement in the DHT is valid: a node that is gone is forgotten within the hour. */
+export const RENDEZVOUS_VALID_MS = 60 * 60_000
+
+/** Announce again three times within that. */
+export const RENDEZVOUS_ANNOUNCE_MS = 20 * 60_000
+
+/** Look for peers of the job: soon and often while alone, seldom once others are known (they name their peers). */
+export const RENDEZVOUS_FIRST_MS = 1_000
+export const RENDEZVOUS_ALONE_MAX_MS = 60_000
+export const RENDEZVOUS_IN_COMPANY_MS = 10 * 60_000
+
+/** One look or announcement in the DHT is given up after this long. */
+export const RENDEZVOUS_TIMEOUT_MS = 30_000
+
+/** Dials under way at once. */
+export const PARALLEL_DIALS = 32
+
+/** Addresses from the book go first; the bootstrap peers are dialled this much later, and at once without a book. */
+export const BOOK_HEAD_START_MS = 500
+
+/** Known addresses are forgotten two weeks after the last meeting: home addresses change about that often. */
+export const BOOK_MAX_AGE_MS = 14 * 24 * 3_600_000
+
+/** The book is written at most this often. */
+export const BOOK_SAVE_MS = 10_000
+
+/** A peer that does not speak the ring's protocol (a relay, a peer of another job) is asked again after this long. */
+export const STRANGER_MS = 60_000
+
+/** A relayed connection is given this long to become direct before the control stream settles on it. */
+export const HOLE_PUNCH_WAIT_MS = 3_000
+
+/** A control stream that ends while another connection to the peer is open has this long to come back unnoticed. */
+export const CHANNEL_GRACE_MS = 2_000
+
+/** Relays that hold a place for this node: a second one for when the first goes. */
+export const RELAY_PLACES = 2
+
+/** Wait between attempts to get a place at a relay. */
+export const RELAY_RETRY_MIN_MS = 1_000
+export const RELAY_RETRY_MAX_MS = 60_000
+
+/** Peers asked to dial back, how often anew, and how long one dial back may take. */
+export const REACH_PEERS = 3
+export const REACH_EVERY_MS = 15 * 60_000
+export const REACH_DIAL_MS = 5_000
+
+/** One peer may have itself dialled back this often, and this many dials back run at once: nobody's hammer. */
+export const REACH_PER_PEER_MS = 10_000
+export const REACH_CONCURRENT = 4
+
+/** How often a relay looks after its connections to the other relays that it was told of. */
+export const REDIAL_OTHERS_MS = 60_000
+
+/** What a relay gives to one node and to all. The protocol's own defaults (128 KiB, 2 minutes) would not carry a round. */
+export interface RelayLimits {
+  /** nodes that may hold a place at once */
+  readonly places: number
+  /** open connections in all */
+  readonly connections: number
+  /** relayed connections to one node at once: a neighbour in the ring and the control streams of the others */
+  readonly connectionsPerPlace: number
+  /** bytes that one relayed connection may carry, both ways together, before it is cut: about 30 rounds of 256 MB */
+  readonly bytesPerConnection: number
+  /** ms that one relayed connection may live; the nodes then dial again */
+  readonly msPerConnection: number
+}
+
+export const DEFAULT_RELAY_LIMITS: RelayLimits = {
+  places: 256,
+  connections: 2_048,
+  connectionsPerPlace: 300,
+  bytesPerConnection: 16 * 1024 ** 3,
+  msPerConnection: 24 * 3_600_000,
+}

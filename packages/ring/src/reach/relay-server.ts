@@ -1,0 +1,143 @@
+/**
+ * A relay that anybody can run: it holds places for nodes behind NAT, carries their sealed traffic without being able
+ * to read it, answers the DHT and dials back. It is of no job and needs no model.
+ */
+import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
+import type { Libp2p } from '@libp2p/interface'
+import type { Identity } from '@gym-node/wire'
+import { multiaddr } from '@multiformats/multiaddr'
+import { DEFAULT_LIMITS, DIAL_TIMEOUT_MS } from '../defaults.ts'
+import { DEFAULT_RELAY_LIMITS, REDIAL_OTHERS_MS, type RelayLimits } from '../net/defaults.ts'
+import type { RingError } from '../errors.ts'
+import { NetCounters } from '../net/net-counters.ts'
+import { startNode } from '../net/start-node.ts'
+import type { RingLogger } from '../types.ts'
+import { ReachService } from './reach-service.ts'
+
+/** What a relay is made from. */
+export interface RelayOptions {
+  readonly identity: Identity
+  readonly listen: readonly string[]
+  /** further addresses to tell others: a forwarded port, a name */
+  readonly announce?: readonly string[]
+  /** text of a libp2p swarm key, for a private network */
+  readonly swarmKey?: string
+  /** peers that are not served */
+  readonly deny?: readonly string[]
+  /** other relays and nodes, to be found through the DHT */
+  readonly bootstrap?: readonly string[]
+  readonly limits?: Partial<RelayLimits>
+  readonly logger: RingLogger
+}
+
+/** A snapshot for logs and status. */
+export interface RelayStatus {
+  /** nodes that hold a place now */
+  readonly reservations: number
+  readonly connections: number
+  /** connections refused or cut by a limit, by its name */
+  readonly limits: Readonly<Record<string, number>>
+}
+
+/** A relay that can be started and stopped. */
+export interface Relay {
+  readonly peerId: string
+  readonly addresses: readonly string[]
+  readonly status: RelayStatus
+  /** Throws RingError PORT_IN_USE or BAD_ADDRESS. */
+  start(): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Builds a relay; nothing is opened before `start`. Throws RingError BAD_SWARM_KEY. */
+export async function createRelay(options: RelayOptions): Promise<Relay> {
+  const limits = { ...DEFAULT_RELAY_LIMITS, ...options.limits }
+  const counters = new NetCounters()
+  const [{ buildNode }, { circuitRelayServer }] = await Promise.all([
+    import('../net/libp2p-node.ts'),
+    import('@libp2p/circuit-relay-v2'),
+  ])
+  const relay = circuitRelayServer({
+    maxInboundHopStreams: limits.connectionsPerPlace,
+    maxOutboundStopStreams: limits.connectionsPerPlace,
+    reservations: {
+      maxReservations: limits.places,
+      defaultDataLimit: BigInt(limits.bytesPerConnection),
+      defaultDurationLimit: limits.msPerConnection,
+    },
+  })
+  const { node } = await buildNode({
+    identity: options.identity,
+    listen: options.listen,
+    mdns: false,
+    network: {
+      dht: 'server',
+      reachability: true,
+      ...(options.announce === undefined ? {} : { announce: options.announce }),
+      ...(options.swarmKey === undefined ? {} : { swarmKey: options.swarmKey }),
+    },
+    limits: { ...DEFAULT_LIMITS, connections: limits.connections },
+    isDenied: (peer) => options.deny?.includes(peer) === true,
+    counters,
+    services: { relay },
+  })
+  return new RelayNode(options, node, counters)
+}
+
+class RelayNode implements Relay {
+  readonly peerId: string
+  readonly #o: RelayOptions
+  readonly #node: Libp2p
+  readonly #counters: NetCounters
+  readonly #reach: ReachService
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(options: RelayOptions, node: Libp2p, counters: NetCounters) {
+    this.#o = options
+    this.#node = node
+    this.#counters = counters
+    this.peerId = options.identity.peerId
+    const onRejected = (error: RingError): void =>
+      options.logger.debug({ code: error.code, peer: error.peer, err: error }, 'rejected')
+    this.#reach = new ReachService({ node, counters, onRejected })
+  }
+
+  get addresses(): readonly string[] {
+    return this.#node.getMultiaddrs().map((address) => address.toString())
+  }
+
+  get status(): RelayStatus {
+    const relay = (this.#node.services as { relay?: CircuitRelayService }).relay
+    return {
+      reservations: relay?.reservations.size ?? 0,
+      connections: this.#node.getConnections().length,
+      limits: { ...this.#counters.limits },
+    }
+  }
+
+  async start(): Promise<void> {
+    await this.#reach.start()
+    await startNode(this.#node, this.#o.listen)
+    this.#dialOthers()
+    this.#timer = setInterval(() => this.#dialOthers(), REDIAL_OTHERS_MS)
+    this.#o.logger.info({ peer: this.peerId, addresses: this.addresses }, 'relay listens')
+  }
+
+  async stop(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer = null
+    await this.#node.stop()
+  }
+
+  /** Connects to the other relays it was told of, so that the DHT is one. */
+  #dialOthers(): void {
+    for (const address of this.#o.bootstrap ?? []) {
+      this.#node
+        .dial(multiaddr(address), { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
+        .catch((err: unknown) => {
+          const why = this.#counters.failed(err)
+          this.#o.logger.debug({ err, why, address }, 'dial failed')
+        })
+    }
+  }
+}

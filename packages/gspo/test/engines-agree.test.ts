@@ -54,7 +54,6 @@ async function decodedLogits(policy: Policy): Promise<Float32Array> {
 }
 
 for (const { model, use4bit, gradientTolerance, decodingTolerance } of [
-  { model: 'qwen3-tied', use4bit: false, gradientTolerance: 1e-4, decodingTolerance: 1e-4 },
   { model: 'qwen3-tied-bf16', use4bit: false, gradientTolerance: 1e-4, decodingTolerance: 1e-4 },
   { model: 'qwen3-moe', use4bit: false, gradientTolerance: 1e-4, decodingTolerance: 1e-4 },
   // ONNX Runtime decodes 4-bit weights with 8-bit activations and head; here the same weights meet float32 ones.

@@ -7,7 +7,7 @@ import { compileOnnx } from './onnx-session.ts'
 export function createOnnxCpuEngine({ threads }: { threads: number }): Engine {
   return {
     name: 'onnx-cpu',
-    note: { text: `onnx-cpu, ${threads} threads`, isWarning: false },
+    note: { text: `onnx-cpu, ${threads} ${threads === 1 ? 'thread' : 'threads'}`, isWarning: false },
     versions: onnxVersions(),
     weights: 'mapped',
     compile: (graph, { weights }) => compileOnnx(graph, { provider: 'cpu', threads, weights }),

@@ -21,6 +21,18 @@ export const LAST_ROUND_LINGER_MS = 10_000
 /** How often the lingering daemon looks at its neighbours' rounds, ms. */
 export const LINGER_POLL_MS = 50
 
+/** A wait for the ring longer than this is shown as a state, ms: between two rounds of a healthy ring it is shorter. */
+export const WAITING_SHOWN_MS = 2_000
+
+/** How often the reason of a wait is looked at again, ms. */
+export const WAITING_REFRESH_MS = 5_000
+
+/** A node that waits for its ring counts as ready this long after its last progress, ms: a view change takes seconds. */
+export const READY_LULL_MS = 60_000
+
+/** A node that trains without a step or commit for this long is not ready, ms: longer than the step of a large model. */
+export const READY_STALL_MS = 1_800_000
+
 /** Signals closer than this count as one, ms: a terminal and npm both pass Ctrl+C on. */
 export const SIGNAL_DEBOUNCE_MS = 300
 

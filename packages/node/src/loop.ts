@@ -11,6 +11,7 @@ import type { JobState } from './state/job-state.ts'
 import type { TraceFile } from './state/trace-file.ts'
 import type { DaemonEvent } from './status.ts'
 import type { RoundRecord } from './validate/round-records.ts'
+import { sayWhileWaiting } from './waiting.ts'
 
 /** Why the loop ended without an error. */
 export type LoopEnd = 'limit' | 'stopped' | 'paused'
@@ -51,6 +52,8 @@ export interface LoopParts {
   readonly trainer: Trainer
   readonly state: JobState
   readonly aggregateInterval: number
+  /** Members that the ring needs before it trains; only said, the ring itself sees to it. */
+  readonly minMembers: number
   /** Committed rounds after which to end; null for no limit. */
   readonly rounds: number | null
   /** Opens the round's trace, with the steps that an interrupted run of it left; null when traces are not kept. */
@@ -97,6 +100,7 @@ const RETRIED: readonly string[] = [
 export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
   const { ring, state, emit, stop, pause } = parts
   let pending: PendingDelta | null = null
+  let isFirst = true
   try {
     for (;;) {
       if (parts.rounds !== null && state.round >= parts.rounds) {
@@ -106,12 +110,9 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
       if (stop.aborted) return 'stopped'
       if (pause.aborted) return 'paused'
 
-      emit({
-        type: 'state',
-        state: 'waiting_for_peers',
-        reason: 'waits for an agreed view of the ring and its state',
-      })
-      const view = await ring.ready({ signal: AbortSignal.any([stop, pause]) })
+      const ready = ring.ready({ signal: AbortSignal.any([stop, pause]) })
+      const view = await sayWhileWaiting(ready, { ...parts, status: () => ring.status, isFirst })
+      isFirst = false
       if (pending === null || pending.stateSha3 !== state.stateSha3) pending = null
       if (parts.rounds !== null && state.round >= parts.rounds) continue
 

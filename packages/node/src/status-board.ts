@@ -20,6 +20,8 @@ export class StatusBoard {
   #lastDelta: DaemonStatus['last_delta'] = null
   #verdicts: DaemonStatus['verdicts'] = { accepted: 0, rejected: 0, unavailable: 0, last: null }
   #lastError: DaemonStatus['last_error'] = null
+  /** On the clock that only goes forward: somebody may set the other one. */
+  #progressAt: number | null = null
 
   constructor(config: NodeConfig, peerId: string, startedAt: Date) {
     this.#config = config
@@ -50,13 +52,16 @@ export class StatusBoard {
   record(event: DaemonEvent, time: Date): void {
     switch (event.type) {
       case 'state':
+        if (event.state === 'training' && this.#state !== 'training') this.#progressAt = performance.now()
         this.#state = event.state
         this.#reason = event.reason
         return
       case 'step':
+        this.#progressAt = performance.now()
         this.#lastStep = event.stats
         return
       case 'round':
+        this.#progressAt = performance.now()
         this.#lastRound = event.round
         this.#round = event.round.round
         return
@@ -69,6 +74,7 @@ export class StatusBoard {
         return
       }
       case 'verdict': {
+        this.#progressAt = performance.now()
         const { result } = event.verdict
         this.#verdicts = { ...this.#verdicts, [result]: this.#verdicts[result] + 1, last: event.verdict }
         return
@@ -92,6 +98,8 @@ export class StatusBoard {
       started_at: this.#startedAt,
       state: this.#state,
       state_reason: this.#reason,
+      seconds_since_progress:
+        this.#progressAt === null ? null : Math.round((performance.now() - this.#progressAt) / 100) / 10,
       engine: trainer?.engine ?? null,
       model:
         trainer === null
@@ -131,14 +139,19 @@ export class StatusBoard {
       }
     }
     const { counters, members } = ring.status
+    const known = new Map(members.map((member) => [member.peerId, member]))
+    // In ring order; a node that is in no view shows itself.
+    const order = ring.view?.members ?? []
+    const shown = order.includes(ring.peerId) ? order : [ring.peerId, ...order]
     return {
       ring_id: ring.view?.ringId ?? null,
       epoch: ring.view?.epoch ?? null,
       quorum,
-      members: [
-        { peer_id: ring.peerId, state: 'self', round: this.#round },
-        ...members.filter(({ inView, peerId }) => inView && peerId !== ring.peerId).map(toMember),
-      ],
+      members: shown.map((peerId) =>
+        peerId === ring.peerId
+          ? { peer_id: peerId, state: 'self', round: this.#round }
+          : toMember(peerId, known.get(peerId)),
+      ),
       addresses: [...ring.addresses],
       view_changes: counters.viewChanges,
       bytes_sent: counters.bytesSent,
@@ -148,6 +161,6 @@ export class StatusBoard {
   }
 }
 
-function toMember({ peerId, alive, round }: Ring['status']['members'][number]): MemberStatus {
-  return { peer_id: peerId, state: alive ? 'alive' : 'lost', round }
+function toMember(peerId: string, member: Ring['status']['members'][number] | undefined): MemberStatus {
+  return { peer_id: peerId, state: member?.alive === true ? 'alive' : 'lost', round: member?.round ?? null }
 }

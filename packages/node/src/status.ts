@@ -77,6 +77,8 @@ export interface DaemonStatus {
   readonly state: DaemonState
   /** One sentence: why it is in this state, and what it waits for. */
   readonly state_reason: string
+  /** Seconds since the last local step, commit or entry into training, by a clock that nobody sets; null before the first. */
+  readonly seconds_since_progress: number | null
   readonly engine: string | null
   readonly model: {
     readonly path: string

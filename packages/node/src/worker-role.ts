@@ -101,6 +101,7 @@ async function trainInRing(
         trainer: engine.trainer,
         state,
         aggregateInterval: config.train.aggregate_interval,
+        minMembers: config.ring.min_members,
         rounds: config.train.rounds,
         openTrace: (round, stateBefore) => deltas.openTrace(round, stateBefore),
         writeDelta: (delta) => deltas.write(delta, stop),

@@ -151,6 +151,7 @@ function bench(answers: Answer[], rounds: number | null, install?: InstallState)
       return { commitment: COMMITMENT, sent: delta.values, residual: null }
     },
     recordRound: async () => undefined,
+    minMembers: 1,
     emit: (event) => {
       events.push(event)
     },

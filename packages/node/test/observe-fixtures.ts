@@ -89,6 +89,7 @@ export function statusDocument(parts: Partial<DaemonStatus> = {}): DaemonStatus 
     started_at: '2026-11-20T08:15:00.000Z',
     state: 'training',
     state_reason: 'step 3 of 4 before round 312',
+    seconds_since_progress: 1.5,
     engine: 'onnx-cpu',
     model: {
       path: '/var/lib/gym-node/models/arith-model',

@@ -29,7 +29,7 @@ describe('the HTTP server of the observatory', () => {
       token: TOKEN,
       status: () => {
         if (isStatusBroken) throw new Error('status is broken')
-        return statusDocument({ state })
+        return statusDocument({ state, seconds_since_progress: 300 })
       },
       controls: {
         pause: async () => {
@@ -58,7 +58,10 @@ describe('the HTTP server of the observatory', () => {
   it('answers /status.json with the document as the daemon gives it', async () => {
     const answer = await ask(`${url}status.json`)
     assert.equal(answer.code, 200)
-    assert.deepEqual(JSON.parse(answer.text), JSON.parse(JSON.stringify(statusDocument({ state }))))
+    assert.deepEqual(
+      JSON.parse(answer.text),
+      JSON.parse(JSON.stringify(statusDocument({ state, seconds_since_progress: 300 }))),
+    )
   })
 
   it('refuses a Host that a stranger could have pointed here', async () => {
@@ -168,7 +171,7 @@ describe('the HTTP server of the observatory', () => {
     assert.deepEqual(JSON.parse(answer.text), { error: { code: 'NOT_PAUSED', message: 'not paused' } })
   })
 
-  it('is ready only while it takes part, and healthy until it failed', async () => {
+  it('is ready only while it takes part and gets on, and healthy until it failed', async () => {
     const expected: [DaemonState, number, number][] = [
       ['starting', 200, 503],
       ['waiting_for_peers', 200, 503],

@@ -1,7 +1,6 @@
 /** The flags that name and override the configuration, the same for every command that reads it. */
 import { Option, type Command } from 'commander'
-import { keyAt, parseText, type ConfigSources } from '../config/load.ts'
-import { NodeError } from '../errors.ts'
+import { keyAt, parsePair, parseText, type ConfigSources } from '../config/load.ts'
 
 /** Flags with a name of their own; everything else goes through --set. */
 const FLAGS: readonly { readonly flag: string; readonly path: string; readonly help: string }[] = [
@@ -56,10 +55,8 @@ export function configSources(flags: ConfigFlags): ConfigSources {
     if (typeof text === 'string') values.set(path, parseText(text, keyAt(path)))
   }
   for (const pair of flags.set ?? []) {
-    const equals = pair.indexOf('=')
-    if (equals < 1) throw new NodeError('USAGE', `--set ${pair}: expected key=value`)
-    const path = pair.slice(0, equals)
-    values.set(path, parseText(pair.slice(equals + 1), keyAt(path)))
+    const [path, value] = parsePair(pair)
+    values.set(path, value)
   }
   return { file: flags.config ?? null, env: process.env, flags: values, cwd: process.cwd() }
 }

@@ -233,6 +233,25 @@ export function keyAt(path: string): ConfigKey {
   return key
 }
 
+/** `key=value` pairs, as --set takes them, as a part of a configuration; paths are made absolute from `cwd`. */
+export function settingsFrom(pairs: readonly string[], cwd: string): Record<string, unknown> {
+  const settings: Record<string, unknown> = {}
+  for (const pair of pairs) {
+    const [path, value] = parsePair(pair)
+    setPath(settings, path.split('.'), value)
+  }
+  resolvePaths(settings, cwd)
+  return settings
+}
+
+/** One `key=value` of --set. Throws NodeError USAGE when it is none, CONFIG_UNKNOWN_KEY or CONFIG_SYNTAX. */
+export function parsePair(pair: string): [path: string, value: unknown] {
+  const equals = pair.indexOf('=')
+  if (equals < 1) throw new NodeError('USAGE', `--set ${pair}: expected key=value`)
+  const path = pair.slice(0, equals)
+  return [path, parseText(pair.slice(equals + 1), keyAt(path))]
+}
+
 function resolvePaths(raw: Record<string, unknown>, base: string): void {
   for (const path of PATH_KEYS) resolvePathAt(raw, path.split('.'), base)
 }
@@ -254,7 +273,11 @@ function absolute(value: unknown, base: string): unknown {
   return typeof value === 'string' && value !== '' && !isAbsolute(value) ? resolve(base, value) : value
 }
 
-function mergeObjects(low: Record<string, unknown>, high: Record<string, unknown>): Record<string, unknown> {
+/** `high` over `low`, section by section; fresh objects. */
+export function mergeObjects(
+  low: Record<string, unknown>,
+  high: Record<string, unknown>,
+): Record<string, unknown> {
   const merged = { ...low }
   for (const [key, value] of Object.entries(high)) {
     const under = merged[key]

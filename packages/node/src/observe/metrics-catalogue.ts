@@ -31,6 +31,10 @@ export const METRICS = {
     'engine',
   ]),
   state: gauge('gym_node_state_info', '1 for the state that the daemon is in, 0 for the others.', ['state']),
+  progressAge: gauge(
+    'gym_node_progress_age_seconds',
+    'Time since the last local step, commit, verdict or entry into training; 0 before the first.',
+  ),
   startTime: gauge('gym_node_start_time_seconds', 'When the daemon started, in seconds since 1970.'),
   errors: counter('gym_node_errors_total', 'Errors that the daemon reported, by code.', ['code']),
   deltas: counter(

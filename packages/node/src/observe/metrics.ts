@@ -113,6 +113,7 @@ export class Metrics {
     this.#gauges.get(METRICS.info.name)?.reset()
     this.set('info', 1, { version: status.version, role: status.role, engine: status.engine ?? 'none' })
     for (const state of DAEMON_STATES) this.set('state', state === status.state ? 1 : 0, { state })
+    this.set('progressAge', status.seconds_since_progress ?? 0)
     this.set('startTime', Date.parse(status.started_at) / 1000)
     this.set('stepIndex', status.step)
     this.set('roundIndex', status.round)

@@ -1,4 +1,5 @@
 /** What each path answers. Deciding who may ask is done before, in `http-server.ts`. */
+import { READY_LULL_MS, READY_STALL_MS } from '../defaults.ts'
 import type { DaemonEvent, DaemonState, DaemonStatus } from '../status.ts'
 import {
   HISTORY_POINTS_DEFAULT,
@@ -13,17 +14,33 @@ import { isSeriesName, SERIES_NAMES, type SeriesName } from './series.ts'
 export type Parsed<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly message: string }
 
-/** States in which the daemon takes part in training; the others answer 503 on `/readyz`. */
-const READY: ReadonlySet<DaemonState> = new Set(['training', 'reducing', 'validating', 'paused'])
+/** Longest time without progress, ms, for which a daemon in this state is ready; the other states never are. */
+const READY_FOR_MS: ReadonlyMap<DaemonState, number> = new Map([
+  ['training', READY_STALL_MS],
+  ['reducing', READY_STALL_MS],
+  ['waiting_for_peers', READY_LULL_MS],
+  ['syncing', READY_LULL_MS],
+  ['validating', Infinity],
+  ['paused', Infinity],
+])
 
 /** `/healthz`: alive unless the daemon itself says that it failed. */
 export function health(status: DaemonStatus): { code: 200 | 503; text: string } {
   return { code: status.state === 'failed' ? 503 : 200, text: `${status.state}: ${status.state_reason}\n` }
 }
 
-/** `/readyz`: whether the daemon is a member of a ring and training (or paused by its operator). */
+/**
+ * `/readyz`: whether the daemon takes part (or is paused by its operator). Steady over a change of the view, which every
+ * member goes through when another one comes or goes; not ready when nothing has moved for long.
+ */
 export function readiness(status: DaemonStatus): { code: 200 | 503; text: string } {
-  return { code: READY.has(status.state) ? 200 : 503, text: `${status.state}: ${status.state_reason}\n` }
+  const idle = status.seconds_since_progress ?? Infinity
+  const limit = (READY_FOR_MS.get(status.state) ?? -Infinity) / 1000
+  const stalled = idle > limit && Number.isFinite(idle) ? `, no progress for ${idle.toFixed(0)} s` : ''
+  return {
+    code: idle <= limit ? 200 : 503,
+    text: `${status.state}: ${status.state_reason}${stalled}\n`,
+  }
 }
 
 /** Parses `/api/history?series=loss,reward_mean&points=400&from=1&to=900`; absent series means all. */

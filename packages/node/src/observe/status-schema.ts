@@ -102,6 +102,11 @@ export const statusSchema = z
     started_at: rfc3339,
     state: z.enum(DAEMON_STATES),
     state_reason: z.string().describe('one sentence: why it is in this state, and what it waits for'),
+    seconds_since_progress: z
+      .number()
+      .min(0)
+      .nullable()
+      .describe('since the last local step, commit, verdict or entry into training; null before the first'),
     engine: z.string().nullable(),
     model: z
       .object({ path: z.string(), architecture: z.string(), parameters: whole, sha256: hex64 })

@@ -6,6 +6,7 @@ import { mkdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { sha3_256 } from '@gym-node/wire'
 import { stringify } from 'yaml'
+import { mergeObjects } from '../config/load.ts'
 import { loopShape } from '../config/schema.ts'
 import { ROUND_STALL_MS } from '../defaults.ts'
 import { messageOf, NodeError } from '../errors.ts'
@@ -128,8 +129,7 @@ class RingRun {
     const configFile = `${stateDir}.yaml`
     await mkdir(stateDir, { recursive: true, mode: 0o700 })
     await writeFileDurably(configFile, stringify(this.#configOf(index, bootstrap)), 0o644)
-    const args = ['--config', configFile, ...this.#order.set.flatMap((pair) => ['--set', pair])]
-    const child = await NodeProcess.start(args, `${stateDir}.log`, (message) => {
+    const child = await NodeProcess.start(['--config', configFile], `${stateDir}.log`, (message) => {
       applyMessage(this.#run, index, message)
       if (message.type === 'listening') this.#listening[index]?.resolve()
       if (message.type === 'event' && (message.event.type === 'round' || message.event.type === 'step'))
@@ -168,9 +168,8 @@ class RingRun {
   }
 
   #configOf(index: number, bootstrap: readonly string[]): object {
-    const { nodes, rounds, train } = this.#order
-    return {
-      state_dir: this.#stateDirs[index],
+    const { nodes, rounds, train, settings } = this.#order
+    const config = {
       job: 'local-ring',
       log: { format: 'json' },
       ring: {
@@ -183,6 +182,7 @@ class RingRun {
       http: { port: 0 },
       train: { ...train, rounds, seed: nodeSeed(this.#order.seed, index) },
     }
+    return { ...mergeObjects(config, settings), state_dir: this.#stateDirs[index] }
   }
 }
 

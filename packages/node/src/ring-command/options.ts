@@ -4,6 +4,7 @@ import { mkdir, mkdtemp } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { settingsFrom } from '../config/load.ts'
 import { DEMO_AGGREGATE_INTERVAL, DEMO_COMPLETIONS_PER_STEP, DEMO_ROUNDS, DEMO_TRAIN } from '../defaults.ts'
 import { NodeError } from '../errors.ts'
 import { asStateError } from '../state/atomic.ts'
@@ -44,8 +45,8 @@ export interface RingOrder {
   readonly json: boolean
   /** Section `train` of every daemon, without its seed. */
   readonly train: Readonly<Record<string, unknown>>
-  /** Further `--set key=value` for every daemon. */
-  readonly set: readonly string[]
+  /** What --set says, as a part of every daemon's configuration; it beats all else. */
+  readonly settings: Readonly<Record<string, unknown>>
 }
 
 /** Fills in defaults and makes the output folder. Throws NodeError USAGE or FILE_NOT_FOUND. */
@@ -53,13 +54,17 @@ export async function readRingOrder(flags: RingFlags): Promise<RingOrder> {
   const nodes = integer('--nodes', flags.nodes, 3, 1, MAX_NODES)
   const seed = integer('--seed', flags.seed, 0, 0, 0xffff_ffff)
   const cores = availableParallelism()
-  const isDemo = flags.model === undefined
-  if (!isDemo && flags.dataset === undefined) {
+  const settings = settingsFrom(flags.set ?? [], process.cwd())
+  const set: Record<string, unknown> = { ...(settings['train'] ?? {}) }
+  const namedModel = textOf(set['model']) ?? flags.model
+  const namedDataset = textOf(set['dataset']) ?? flags.dataset
+  const isDemo = namedModel === undefined
+  if (!isDemo && namedDataset === undefined) {
     throw new NodeError('USAGE', '--model without --dataset: name the JSONL file to train on')
   }
-  const model = resolve(flags.model ?? DEMO)
-  const dataset = resolve(flags.dataset ?? join(DEMO, 'train.jsonl'))
-  const test = flags.testDataset ?? (flags.dataset === undefined ? join(DEMO, 'test.jsonl') : null)
+  const model = resolve(namedModel ?? DEMO)
+  const dataset = resolve(namedDataset ?? join(DEMO, 'train.jsonl'))
+  const test = flags.testDataset ?? (namedDataset === undefined ? join(DEMO, 'test.jsonl') : null)
   for (const path of [model, dataset, ...(test === null ? [] : [resolve(test)])]) {
     if (!existsSync(path)) throw new NodeError('FILE_NOT_FOUND', `there is no ${path}`)
   }
@@ -67,7 +72,7 @@ export async function readRingOrder(flags: RingFlags): Promise<RingOrder> {
   const out = await makeOutFolder(flags.out)
   return {
     nodes,
-    rounds: integer('--rounds', flags.rounds, DEMO_ROUNDS, 1, 1_000_000),
+    rounds: integer('--rounds', textOf(set['rounds']) ?? flags.rounds, DEMO_ROUNDS, 1, 1_000_000),
     model,
     dataset,
     testDataset: test === null ? null : resolve(test),
@@ -84,9 +89,15 @@ export async function readRingOrder(flags: RingFlags): Promise<RingOrder> {
       threads,
       aggregate_interval: integer('--steps', flags.steps, DEMO_AGGREGATE_INTERVAL, 1, 100_000),
       ...(flags.reward === undefined ? {} : { rewards: [rewardFrom(flags.reward)] }),
+      ...set,
     },
-    set: flags.set ?? [],
+    settings,
   }
+}
+
+/** A single value of --set as the text that the flag of the same meaning takes; undefined when it is not set. */
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : undefined
 }
 
 /** Prompts of one node's step, so that rings of any size sample about as many completions in all. */

@@ -111,6 +111,8 @@ function applyEvent(
       node.openRewards.push(event.stats.rewardMean)
       return
     case 'view':
+      // After the last round the nodes leave one by one; what the ring was until then is what stays shown.
+      if ((run.lastRound?.round ?? 0) >= run.roundLimit) return
       run.epoch = event.epoch
       run.members = event.members.length
       return

@@ -23,6 +23,7 @@ import {
 } from './defaults.ts'
 import { GspoError } from './errors.ts'
 import { LORA_TARGETS } from './lora.ts'
+import { ENGINE_NAMES } from './policy-types.ts'
 
 const positiveInteger = z.int().positive()
 const count = z.int().nonnegative()
@@ -104,7 +105,7 @@ export const gspoConfigSchema = z.strictObject({
   // --- model
   model: z.string().min(1).describe('Hugging Face model folder'),
   engine: z
-    .enum(['auto', 'onnx-cpu', 'onnx-webgpu', 'tfjs'])
+    .enum(ENGINE_NAMES)
     .default('auto')
     .describe(
       'What computes: onnx-cpu; onnx-webgpu, which needs a Vulkan GPU; tfjs, which needs TensorFlow.js installed; auto takes a GPU where it pays, else onnx-cpu',

@@ -6,7 +6,10 @@ import type { AdapterLayout, LoraConfig } from './lora.ts'
  * Engines that `loadPolicy` knows. `auto` is onnx-webgpu where the machine has a GPU with a working driver and the model
  * is worth it, and onnx-cpu, which every machine has, everywhere else; the policy's `engineNote` says why.
  */
-export type EngineName = 'auto' | 'onnx-cpu' | 'onnx-webgpu' | 'tfjs'
+export type EngineName = (typeof ENGINE_NAMES)[number]
+
+/** See EngineName. */
+export const ENGINE_NAMES = ['auto', 'onnx-cpu', 'onnx-webgpu', 'tfjs'] as const
 
 /** How to load a policy: a Hugging Face folder, the adapter's shape, and what runs it. */
 export interface PolicyOptions {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { GspoError } from '../errors.ts'
 import { readModelConfig } from '../models/config.ts'
+import type { EngineName } from '../policy-types.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import { createTrainer } from '../trainer.ts'
 import type { StepStats } from '../trainer-types.ts'
@@ -23,6 +24,7 @@ export interface BenchStepOptions {
   readonly loraRank: number
   readonly threads: number
   readonly use4bit: boolean
+  readonly engine: EngineName
 }
 
 /** Means over the counted steps; keys as the command prints them. */
@@ -67,6 +69,7 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRep
       learning_rate: 1e-4,
       threads: options.threads,
       use_4bit: options.use4bit,
+      engine: options.engine,
       seed: SEED,
     })
     try {

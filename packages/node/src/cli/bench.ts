@@ -1,5 +1,6 @@
 /** `gym-node bench`: what this machine does with a model or a ring, as one line of JSON for scripts and reports. */
 import { availableParallelism } from 'node:os'
+import type { EngineName } from '@gym-node/gspo'
 import { Command, Option } from 'commander'
 import { NodeError } from '../errors.ts'
 
@@ -12,6 +13,7 @@ interface StepFlags {
   readonly loraRank: string
   readonly threads?: string
   readonly use4bit?: boolean
+  readonly engine: EngineName
 }
 
 interface AllReduceFlags {
@@ -42,6 +44,11 @@ function stepCommand(): Command {
     .option('--lora-rank <n>', 'rank of the adapter', '16')
     .option('--threads <n>', 'threads of the engine (all cores)')
     .option('--use-4bit', 'keep the frozen weights in 4 bits')
+    .addOption(
+      new Option('--engine <name>', 'what computes')
+        .choices(['auto', 'onnx-cpu', 'onnx-webgpu', 'tfjs'] satisfies EngineName[])
+        .default('auto'),
+    )
     .action(async (flags: StepFlags) => {
       const { benchStep } = await import('@gym-node/gspo')
       print(
@@ -54,6 +61,7 @@ function stepCommand(): Command {
           loraRank: whole('--lora-rank', flags.loraRank),
           threads: flags.threads === undefined ? availableParallelism() : whole('--threads', flags.threads),
           use4bit: flags.use4bit === true,
+          engine: flags.engine,
         }),
       )
     })

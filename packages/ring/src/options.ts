@@ -1,4 +1,5 @@
 /** Checks what a caller hands to `createRing`, before anything is opened. */
+import { DEFAULT_DIRECT_SOCKETS, MAX_DIRECT_SOCKETS } from './defaults.ts'
 import { RingError } from './errors.ts'
 import type { RingOptions } from './types.ts'
 
@@ -9,9 +10,7 @@ export function checkOptions(options: RingOptions): void {
   if (options.job.length === 0 || options.job.length > 512) {
     throw new RingError('BAD_ARGUMENT', `job is ${options.job.length} characters, expected 1 to 512`)
   }
-  if (options.integrity === 'signed') {
-    throw new RingError('BAD_ARGUMENT', "integrity 'signed' is not available yet: use 'sealed'")
-  }
+  requireRange('sockets', options.sockets ?? DEFAULT_DIRECT_SOCKETS, 1, MAX_DIRECT_SOCKETS)
   const chunkBytes = options.limits?.chunkBytes
   if (chunkBytes !== undefined && (chunkBytes < 64 || chunkBytes % 4 !== 0)) {
     throw new RingError('BAD_ARGUMENT', `chunkBytes is ${chunkBytes}, expected a multiple of 4 from 64 on`)

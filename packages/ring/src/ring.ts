@@ -66,9 +66,15 @@ export class RingNode implements Ring {
     this.#limits = { ...defaults.DEFAULT_LIMITS, ...options.limits }
     this.#node = node
     this.peerId = options.identity.peerId
-    this.#runner = new RoundRunner(this.#limits, options.wire, {
-      onComputed: (epoch, round, hash) => this.#post({ on: 'computed', epoch, round, hash }),
-      onFailed: (epoch, round, error) => this.#onRoundFailed(epoch, round, error),
+    this.#runner = new RoundRunner({
+      identity: options.identity,
+      limits: this.#limits,
+      wire: options.wire,
+      integrity: options.integrity,
+      handlers: {
+        onComputed: (epoch, round, hash) => this.#post({ on: 'computed', epoch, round, hash }),
+        onFailed: (epoch, round, error) => this.#onRoundFailed(epoch, round, error),
+      },
     })
     this.#linkService = new LinkService({
       node,
@@ -77,6 +83,7 @@ export class RingNode implements Ring {
       peerTimeoutMs: options.peerTimeoutMs,
       state: options.state,
       carrier: options.carrier ?? 'direct',
+      sockets: options.sockets ?? defaults.DEFAULT_DIRECT_SOCKETS,
       listen: options.listen,
       isAllowed: (peer) => this.#isAllowed(peer),
       view: () => this.#effects.view,
@@ -109,7 +116,7 @@ export class RingNode implements Ring {
       node,
       job: options.job,
       boot: this.#boot,
-      bootstrap: options.bootstrap,
+      bootstrap: [...options.bootstrap, ...(options.network?.relays ?? [])],
       limits: this.#limits,
       logger: options.logger,
       counters,
@@ -140,6 +147,7 @@ export class RingNode implements Ring {
       logger: options.logger,
       isObserver: options.role === 'observer',
       onRejected: (error) => this.#count(error),
+      onVerdict: (verdict) => this.#emitter.emit('reachability', verdict),
     })
   }
 

@@ -3,6 +3,7 @@ import type { Identity } from '@gym-node/wire'
 import type { RingError } from './errors.ts'
 import type { RingLimits } from './defaults.ts'
 import type { NetworkOptions, NetworkStatus } from './net/network-types.ts'
+import type { ReachVerdict } from './reach/reachability.ts'
 
 /** An agreed membership. It changes only between rounds, or by abandoning one. */
 export interface View {
@@ -75,6 +76,8 @@ export interface RingOptions {
   readonly integrity: Integrity
   /** default `direct` */
   readonly carrier?: CarrierChoice
+  /** direct sockets side by side on the link to the successor, 1 to 16; default 1. Long paths with loss need several. */
+  readonly sockets?: number
   /** `observer` finds peers and can ask them, but never takes part; default `member` */
   readonly role?: 'member' | 'observer'
   /** peer ids; when `allow` is given only these may take part; with one in `deny` there is no connection at all */
@@ -127,7 +130,7 @@ export interface RingStatus {
   readonly activeRound: number | null
 }
 
-/** A committed round. `mean` is fresh memory and has the same bytes on every member. */
+/** A committed round. `mean` belongs to the caller and has the same bytes on every member. */
 export interface RoundResult {
   readonly round: number
   readonly view: View
@@ -144,6 +147,11 @@ export interface RoundResult {
   readonly bytesSent: number
   readonly bytesReceived: number
   readonly durationMs: number
+  /**
+   * Optional: hands the memory of `mean` back for a later round, which saves the kernel clearing as many pages. `mean`
+   * and other views of its buffer are empty from then on. Calling it again changes nothing.
+   */
+  release(): void
 }
 
 /** What one member brought to a round; all members agree on this list before the first byte is summed. */
@@ -184,6 +192,8 @@ export interface RingEvents {
     readonly attempts: number
   }
   peer: { readonly peerId: string; readonly alive: boolean }
+  /** whether others can dial this node: at the first answer, and when it changes */
+  reachability: ReachVerdict
   error: RingError
 }
 

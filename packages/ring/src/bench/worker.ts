@@ -48,6 +48,7 @@ async function oneRun(vector: Float32Array): Promise<void> {
   round += 1
   const hash = Buffer.from(result.hash).toString('hex')
   const rssMb = process.resourceUsage().maxRSS / 1024
+  result.release()
   report({ at: 'done', ms, cpuMs: (user + system) / 1000, rssMb, hash })
   await ring.ready()
   report({ at: 'ready' })

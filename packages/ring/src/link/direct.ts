@@ -1,33 +1,38 @@
-/** Two neighbours agree, over their sealed stream link, on a direct socket for the bulk; or that the stream must do. */
+/** Two neighbours agree, over their sealed stream link, on a direct sockets for the bulk; or that the stream must do. */
 import type { RingLimits } from '../defaults.ts'
 import { RingError, toRingError } from '../errors.ts'
-import { decodeOffer, encodeOffer, type DirectListener } from '../net/direct-listener.ts'
+import type { Carrier } from '../net/carrier.ts'
+import { decodeOffer, encodeOffer, type DirectListener, type DirectOffer } from '../net/direct-listener.ts'
 import { SocketCarrier } from '../net/socket-carrier.ts'
+import { Lanes } from './lanes.ts'
 import { FRAME_KIND, SealedLink } from './sealed-link.ts'
 
 const NONE = new Uint8Array(0)
+const SIGNAL = { move: 0, round: 0, chunk: 0 }
 
-/** The sender's side: offers a socket and waits for it. Returns the link to use; the stream link lives on beside it. */
+/** The sender's side: offers `count` sockets and waits for them. Returns what to use; the stream link lives on beside it. */
 export async function offerDirect(
   stream: SealedLink,
   listener: DirectListener | null,
+  count: number,
   limits: RingLimits,
-): Promise<SealedLink> {
+): Promise<Lanes> {
   if (listener === null) {
-    stream.send({ kind: FRAME_KIND.directNone, move: 0, round: 0, chunk: 0 }, NONE)
-    return stream
+    stream.send({ kind: FRAME_KIND.directNone, ...SIGNAL }, NONE)
+    return new Lanes([stream])
   }
-  const { offer, arrival, withdraw } = listener.offer()
+  const { offer, arrivals, withdraw } = listener.offer(count)
+  // Whatever ends the stream link ends the offer; the arrivals then stay pending and are collected.
+  stream.onEnd(withdraw)
   const answer = nextKind(stream, [FRAME_KIND.directReady, FRAME_KIND.directNone])
-  stream.send({ kind: FRAME_KIND.directOffer, move: 0, round: 0, chunk: 0 }, encodeOffer(offer))
-  const kind = (await answer).kind
-  if (kind === FRAME_KIND.directNone) {
+  stream.send({ kind: FRAME_KIND.directOffer, ...SIGNAL }, encodeOffer(offer))
+  if ((await answer).kind === FRAME_KIND.directNone) {
     withdraw()
-    return stream
+    return new Lanes([stream])
   }
-  const direct = new SealedLink(await arrival, offer.keys, stream.peer, limits, NONE)
-  tie(stream, direct)
-  return direct
+  const lost = new Promise<never>((_, reject) => stream.onEnd(reject))
+  const carriers = await Promise.race([Promise.all(arrivals), lost])
+  return direct(stream, carriers, offer, limits)
 }
 
 /** The receiver's side: takes an offer up by dialling `host`, or declines. */
@@ -35,33 +40,44 @@ export async function takeDirect(
   stream: SealedLink,
   host: string | null,
   limits: RingLimits,
-): Promise<SealedLink> {
+): Promise<Lanes> {
   const { kind, payload } = await nextKind(stream, [FRAME_KIND.directOffer, FRAME_KIND.directNone])
-  if (kind === FRAME_KIND.directNone) return stream
-  const decline = (): SealedLink => {
-    stream.send({ kind: FRAME_KIND.directNone, move: 0, round: 0, chunk: 0 }, NONE)
-    return stream
-  }
+  if (kind === FRAME_KIND.directNone) return new Lanes([stream])
   const offer = decodeOffer(payload)
-  if (host === null) return decline()
-  let carrier: SocketCarrier
-  try {
-    carrier = await SocketCarrier.dial(host, offer.port, limits.directDialMs)
-  } catch {
-    // Behind NAT or a firewall: the stream works, which is why it is kept.
-    return decline()
+  const carriers = host === null ? null : await dialAll(host, offer, limits)
+  if (carriers === null) {
+    stream.send({ kind: FRAME_KIND.directNone, ...SIGNAL }, NONE)
+    return new Lanes([stream])
   }
-  carrier.send([offer.id])
-  const direct = new SealedLink(carrier, offer.keys, stream.peer, limits, NONE)
-  stream.send({ kind: FRAME_KIND.directReady, move: 0, round: 0, chunk: 0 }, NONE)
-  tie(stream, direct)
-  return direct
+  carriers.forEach((carrier, i) => carrier.send([offer.tickets[i].id]))
+  stream.send({ kind: FRAME_KIND.directReady, ...SIGNAL }, NONE)
+  return direct(stream, carriers, offer, limits)
 }
 
-/** Either end of the pair takes the other with it. */
-function tie(stream: SealedLink, direct: SealedLink): void {
-  stream.onEnd((reason) => direct.abort(reason))
-  direct.onEnd((reason) => stream.abort(reason))
+/** All sockets of an offer, or null: behind NAT or a firewall the stream works, which is why it is kept. */
+async function dialAll(host: string, offer: DirectOffer, limits: RingLimits): Promise<Carrier[] | null> {
+  const dials = offer.tickets.map(() => SocketCarrier.dial(host, offer.port, limits.directDialMs))
+  const settled = await Promise.allSettled(dials)
+  const carriers = settled.filter((dial) => dial.status === 'fulfilled').map((dial) => dial.value)
+  if (carriers.length === dials.length) return carriers
+  for (const carrier of carriers) carrier.abort(new RingError('PEER_LOST', 'another direct socket failed'))
+  return null
+}
+
+/** Sealed lanes over the sockets; either end of the pair takes the stream link with it. */
+function direct(
+  stream: SealedLink,
+  carriers: readonly Carrier[],
+  offer: DirectOffer,
+  limits: RingLimits,
+): Lanes {
+  const links = carriers.map((carrier, i) => {
+    return new SealedLink(carrier, offer.tickets[i].keys, stream.peer, limits)
+  })
+  const lanes = new Lanes([links[0], ...links.slice(1)])
+  stream.onEnd((reason) => lanes.abort(reason))
+  lanes.onEnd((reason) => stream.abort(reason))
+  return lanes
 }
 
 function nextKind(

@@ -37,7 +37,7 @@ export async function initiateLink(options: HandshakeOptions, preface: Preface):
     carrier.send([...frameMessage(opening), ...frameMessage(seal.hello())])
     const { confirm, keys } = seal.finish(await reader.read())
     carrier.send(frameMessage(confirm))
-    return new SealedLink(carrier, keys, peer, options.limits, reader.release())
+    return new SealedLink(carrier, keys, peer, options.limits)
   })
 }
 
@@ -53,7 +53,7 @@ export async function answerLink(
     const seal = new SealResponder({ identity, context: context(options, preface, peer, identity.peerId) })
     carrier.send(frameMessage(seal.reply(await reader.read())))
     const { keys } = seal.finish(await reader.read())
-    return { link: new SealedLink(carrier, keys, peer, options.limits, reader.release()), preface }
+    return { link: new SealedLink(carrier, keys, peer, options.limits), preface }
   })
 }
 

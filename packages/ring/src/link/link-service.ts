@@ -10,6 +10,7 @@ import type { CarrierChoice, StateProvider, View } from '../types.ts'
 import { DirectListener } from '../net/direct-listener.ts'
 import { offerDirect, takeDirect } from './direct.ts'
 import { answerLink, initiateLink, type HandshakeOptions, type Preface } from './handshake.ts'
+import type { Lanes } from './lanes.ts'
 import type { SealedLink } from './sealed-link.ts'
 import type { ViewLinks } from './view-links.ts'
 
@@ -21,6 +22,8 @@ export interface LinkServiceOptions {
   readonly peerTimeoutMs: number
   readonly state: StateProvider
   readonly carrier: CarrierChoice
+  /** direct sockets offered per link */
+  readonly sockets: number
   readonly listen: readonly string[]
   readonly isAllowed: (peer: string) => boolean
   readonly view: () => View | null
@@ -60,10 +63,10 @@ export class LinkService {
   }
 
   /** A link for the rounds of `view`. Throws RingError. */
-  async dialRound(peer: string, view: View, signal: AbortSignal): Promise<SealedLink> {
+  async dialRound(peer: string, view: View, signal: AbortSignal): Promise<Lanes> {
     const preface: Preface = { purpose: 'round', ringId: view.ringId, epoch: view.epoch }
     const stream = await this.#dial(peer, preface, LINK_PROTOCOL, signal)
-    return this.#noted(await offerDirect(stream, this.#listener, this.#o.limits))
+    return this.#noted(await offerDirect(stream, this.#listener, this.#o.sockets, this.#o.limits))
   }
 
   /** A link to fetch state through, under the current view. Throws RingError. */
@@ -152,9 +155,9 @@ export class LinkService {
     )
   }
 
-  #noted(link: SealedLink): SealedLink {
-    this.opened[link.carrier.kind] += 1
-    return link
+  #noted(lanes: Lanes): Lanes {
+    this.opened[lanes.kind] += 1
+    return lanes
   }
 
   #handshake(stream: Stream, peer: string, protocol: string): HandshakeOptions {

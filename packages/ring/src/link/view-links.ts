@@ -1,10 +1,10 @@
 /** The two links a member has in a view: one it opens to its successor, one that its predecessor opens to it. */
 import { RingError } from '../errors.ts'
 import type { View } from '../types.ts'
-import type { SealedLink } from './sealed-link.ts'
+import type { Lanes } from './lanes.ts'
 
-/** Opens a sealed link to a peer for the rounds of a view. */
-export type LinkDialer = (peer: string, view: View, signal: AbortSignal) => Promise<SealedLink>
+/** Opens the lanes to a peer for the rounds of a view. */
+export type LinkDialer = (peer: string, view: View, signal: AbortSignal) => Promise<Lanes>
 
 /** Links live as long as their view: its epoch is bound into their keys. */
 export class ViewLinks {
@@ -13,9 +13,9 @@ export class ViewLinks {
   readonly predecessor: string
   readonly #dial: LinkDialer
   readonly #closing = new AbortController()
-  #to: Promise<SealedLink> | null = null
-  #from: SealedLink | null = null
-  #waiting: PromiseWithResolvers<SealedLink> | null = null
+  #to: Promise<Lanes> | null = null
+  #from: Lanes | null = null
+  #waiting: PromiseWithResolvers<Lanes> | null = null
 
   constructor(view: View, self: string, dial: LinkDialer) {
     const at = view.members.indexOf(self)
@@ -27,20 +27,20 @@ export class ViewLinks {
   }
 
   /** The link to the successor, opened now if it is not open. Rejects with what kept it from opening. */
-  to(): Promise<SealedLink> {
+  to(): Promise<Lanes> {
     this.#to ??= this.#openTo()
     return this.#to
   }
 
   /** The link from the predecessor, as soon as it is there. Rejects when the links are closed. */
-  from(): Promise<SealedLink> {
+  from(): Promise<Lanes> {
     if (this.#from !== null) return Promise.resolve(this.#from)
     this.#waiting ??= Promise.withResolvers()
     return this.#waiting.promise
   }
 
   /** Takes the link that the predecessor opened; a newer one replaces an older one. */
-  accept(link: SealedLink): void {
+  accept(link: Lanes): void {
     this.#from?.abort(new RingError('PEER_LOST', 'the predecessor opened a new link', { peer: link.peer }))
     this.#from = link
     link.onEnd(() => {
@@ -70,7 +70,7 @@ export class ViewLinks {
     this.reset(reason)
   }
 
-  async #openTo(): Promise<SealedLink> {
+  async #openTo(): Promise<Lanes> {
     try {
       const link = await this.#dial(this.successor, this.view, this.#closing.signal)
       link.onEnd(() => {

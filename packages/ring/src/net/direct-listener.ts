@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import net from 'node:net'
 import { z } from 'zod'
 import type { SealedKeys } from '@gym-node/wire'
+import { MAX_DIRECT_SOCKETS } from '../defaults.ts'
 import { RingError } from '../errors.ts'
 import type { Carrier } from './carrier.ts'
 import { SocketCarrier } from './socket-carrier.ts'
@@ -19,38 +20,45 @@ const NAME_TIMEOUT_MS = 3_000
 /** Sockets that have not yet named an offer; more are refused. */
 const MAX_UNNAMED = 64
 
+/** One socket on offer: the ticket that it must begin with, and the keys of what follows. */
+export interface DirectTicket {
+  readonly id: Uint8Array
+  readonly keys: SealedKeys
+}
+
 /** What the sender tells the receiver through the sealed stream. */
 export interface DirectOffer {
-  readonly id: Uint8Array
   readonly port: number
-  readonly keys: SealedKeys
+  readonly tickets: readonly DirectTicket[]
 }
 
 const offerSchema = z.strictObject({
   port: z.number().int().min(1).max(65_535),
-  id: z.base64().length(24),
-  keys: z.base64().max(200),
+  tickets: z
+    .array(z.strictObject({ id: z.base64().length(24), keys: z.base64().max(200) }))
+    .min(1)
+    .max(MAX_DIRECT_SOCKETS),
 })
 
-/** Writes an offer; `keys` are the offering end's. */
+/** Writes an offer; the keys are the offering end's. */
 export function encodeOffer(offer: DirectOffer): Uint8Array {
-  const { send, receive } = offer.keys
-  const keys = Buffer.concat([send.key, send.iv, receive.key, receive.iv]).toString('base64')
-  const id = Buffer.from(offer.id).toString('base64')
-  return new TextEncoder().encode(JSON.stringify({ port: offer.port, id, keys }))
+  const tickets = offer.tickets.map(({ id, keys: { send, receive } }) => ({
+    id: Buffer.from(id).toString('base64'),
+    keys: Buffer.concat([send.key, send.iv, receive.key, receive.iv]).toString('base64'),
+  }))
+  return new TextEncoder().encode(JSON.stringify({ port: offer.port, tickets }))
 }
 
 /** Reads an offer as its receiver, so with the directions turned round. Throws RingError BAD_FRAME. */
 export function decodeOffer(payload: Uint8Array): DirectOffer {
   try {
     const value = offerSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload)))
-    const keys = new Uint8Array(Buffer.from(value.keys, 'base64'))
-    if (keys.byteLength !== KEYS_BYTES) throw new Error(`keys are ${keys.byteLength} bytes`)
-    return {
-      id: new Uint8Array(Buffer.from(value.id, 'base64')),
-      port: value.port,
-      keys: turn(splitKeys(keys)),
-    }
+    const tickets = value.tickets.map((ticket) => {
+      const keys = new Uint8Array(Buffer.from(ticket.keys, 'base64'))
+      if (keys.byteLength !== KEYS_BYTES) throw new Error(`keys are ${keys.byteLength} bytes`)
+      return { id: new Uint8Array(Buffer.from(ticket.id, 'base64')), keys: turn(splitKeys(keys)) }
+    })
+    return { port: value.port, tickets }
   } catch (cause) {
     throw new RingError('BAD_FRAME', 'not a direct offer', { cause })
   }
@@ -84,21 +92,25 @@ export class DirectListener {
     this.#server.close()
   }
 
-  /** Opens an offer with fresh keys. `arrival` resolves with the socket; `withdraw` ends it. */
-  offer(): { offer: DirectOffer; arrival: Promise<Carrier>; withdraw: () => void } {
+  /** Offers `count` sockets with fresh keys. `arrivals` resolve with them, in order; `withdraw` ends the offer. */
+  offer(count: number): { offer: DirectOffer; arrivals: Promise<Carrier>[]; withdraw: () => void } {
     const address = this.#server.address()
     if (address === null || typeof address === 'string')
       throw new RingError('PEER_LOST', 'no direct listener')
-    const id = new Uint8Array(randomBytes(ID_BYTES))
-    const name = Buffer.from(id).toString('hex')
-    const keys = splitKeys(new Uint8Array(randomBytes(KEYS_BYTES)))
-    const arrival = Promise.withResolvers<Carrier>()
-    this.#offers.set(name, arrival.resolve)
-    return {
-      offer: { id, port: address.port, keys },
-      arrival: arrival.promise,
-      withdraw: () => this.#offers.delete(name),
+    const tickets = Array.from({ length: count }, () => ({
+      id: new Uint8Array(randomBytes(ID_BYTES)),
+      keys: splitKeys(new Uint8Array(randomBytes(KEYS_BYTES))),
+    }))
+    const names = tickets.map(({ id }) => Buffer.from(id).toString('hex'))
+    const arrivals = names.map((name) => {
+      const arrival = Promise.withResolvers<Carrier>()
+      this.#offers.set(name, arrival.resolve)
+      return arrival.promise
+    })
+    const withdraw = (): void => {
+      for (const name of names) this.#offers.delete(name)
     }
+    return { offer: { port: address.port, tickets }, arrivals, withdraw }
   }
 
   #onSocket(socket: net.Socket): void {

@@ -1,6 +1,6 @@
 /** Length-prefixed messages over a carrier: u32 big-endian length, then that many bytes, never more than the limit. */
 import { RingError } from '../errors.ts'
-import type { Carrier } from './carrier.ts'
+import type { ByteSink, Carrier } from './carrier.ts'
 
 /** Cuts a byte stream into messages. Throws RingError BAD_MESSAGE before anything over the limit is allocated. */
 export class MessageSplitter {
@@ -37,62 +37,42 @@ export function frameMessage(message: Uint8Array): Uint8Array[] {
   return [prefix, message]
 }
 
-/** Bytes that may wait behind a handshake message: what a peer sends right after it counts already as link traffic. */
-const MAX_WAITING_BYTES = 4 * 1024 * 1024
-
-/** Reads messages one after another, as a handshake does. `release` gives the carrier back with what came after. */
-export class MessageReader {
+/** Reads messages one after another, as a handshake does. What follows the last one read stays in the carrier. */
+export class MessageReader implements ByteSink {
+  readonly hintBytes: number
   readonly #carrier: Carrier
-  readonly #maxBytes: number
-  #bytes: Uint8Array = new Uint8Array(0)
   #waiting: PromiseWithResolvers<Uint8Array> | null = null
   #failure: RingError | null = null
 
   constructor(carrier: Carrier, maxBytes: number) {
     this.#carrier = carrier
-    this.#maxBytes = maxBytes
+    this.hintBytes = 4 + maxBytes
     carrier.onEnd((reason) => this.#fail(reason))
-    carrier.receive((bytes) => this.#take(bytes))
   }
 
   /** The next message; rejects with the RingError that ended the carrier. One read at a time. */
   read(): Promise<Uint8Array> {
     const waiting = Promise.withResolvers<Uint8Array>()
     this.#waiting = waiting
-    this.#serve()
     if (this.#failure !== null) waiting.reject(this.#failure)
+    else this.#carrier.receive(this)
     return waiting.promise
   }
 
-  /** Bytes received beyond the messages read; the caller now sets its own receiver. */
-  release(): Uint8Array {
-    return this.#bytes
-  }
-
-  #take(bytes: Uint8Array): void {
-    if (this.#bytes.byteLength + bytes.byteLength > MAX_WAITING_BYTES) {
-      this.#end(new RingError('PEER_FLOOD', `over ${MAX_WAITING_BYTES} bytes came inside a handshake`))
-      return
+  /** Takes one message for the waiting read, and nothing that follows it: that may be frames. */
+  take(bytes: Uint8Array): number {
+    if (this.#waiting === null || bytes.byteLength < 4) return 0
+    const length = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0)
+    if (4 + length > this.hintBytes) {
+      const limit = this.hintBytes - 4
+      this.#end(new RingError('BAD_MESSAGE', `handshake message is ${length} bytes, limit ${limit}`))
+      return 0
     }
-    this.#bytes = concat(this.#bytes, bytes)
-    this.#serve()
-  }
-
-  /** Hands the next message to the waiting read. What follows it may be frames, so it is not looked at. */
-  #serve(): void {
-    if (this.#waiting === null || this.#bytes.byteLength < 4) return
-    const { buffer, byteOffset } = this.#bytes
-    const length = new DataView(buffer, byteOffset, 4).getUint32(0)
-    if (length > this.#maxBytes) {
-      this.#end(new RingError('BAD_MESSAGE', `handshake message is ${length} bytes, limit ${this.#maxBytes}`))
-      return
-    }
-    if (this.#bytes.byteLength < 4 + length) return
-    const message = this.#bytes.subarray(4, 4 + length)
-    this.#bytes = this.#bytes.subarray(4 + length)
+    if (bytes.byteLength < 4 + length) return 0
     const waiting = this.#waiting
     this.#waiting = null
-    waiting.resolve(message)
+    waiting.resolve(new Uint8Array(bytes.subarray(4, 4 + length)))
+    return 4 + length
   }
 
   #end(reason: RingError): void {

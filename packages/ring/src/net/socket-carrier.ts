@@ -1,14 +1,11 @@
 /** A carrier over a plain TCP socket between two neighbours. Everything on it is sealed; it is only faster than a stream. */
 import net from 'node:net'
 import { RingError, toRingError } from '../errors.ts'
-import type { Carrier } from './carrier.ts'
+import type { ByteSink, Carrier } from './carrier.ts'
 import { CarrierInbox } from './carrier.ts'
 
-/** Bytes kept before anybody listens. */
-const MAX_EARLY_BYTES = 1024 * 1024
-
-/** Bytes of the one buffer a dialled socket reads into: several reads of what a loopback or a fast network delivers. */
-const READ_BUFFER_BYTES = 512 * 1024
+/** Bytes that may wait in this process before `send` asks for a pause: the kernel holds megabytes beyond. */
+const MAX_QUEUED_BYTES = 64 * 1024
 
 /** Wraps a connected socket. The socket belongs to the carrier from here on. */
 export class SocketCarrier implements Carrier {
@@ -29,23 +26,27 @@ export class SocketCarrier implements Carrier {
 
   /** A socket that a listener accepted. */
   static accepted(socket: net.Socket): SocketCarrier {
-    const carrier = new SocketCarrier(socket, new CarrierInbox(MAX_EARLY_BYTES))
-    socket.on('data', (bytes: Buffer) => carrier.#deliver(bytes))
+    const carrier = new SocketCarrier(socket, new CarrierInbox())
+    socket.on('data', (bytes: Buffer) => {
+      const refusal = carrier.#inbox.deliver(bytes)
+      if (refusal !== null) carrier.abort(refusal)
+    })
     return carrier
   }
 
-  /** Dials; bytes are read straight into memory of ours (`onread`, which only client sockets have). */
+  /** Dials; bytes are read straight to where their frame is put together (`onread`, which only client sockets have). */
   static dial(host: string, port: number, timeoutMs: number): Promise<SocketCarrier> {
     return new Promise((resolve, reject) => {
-      const inbox = new CarrierInbox(MAX_EARLY_BYTES)
+      const inbox = new CarrierInbox()
       let carrier: SocketCarrier | null = null
       const socket = net.connect({
         host,
         port,
         onread: {
-          buffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
-          callback: (count, buffer) => {
-            if (carrier !== null) carrier.#deliver(buffer.subarray(0, count))
+          buffer: () => inbox.room(),
+          callback: (count) => {
+            const refusal = inbox.arrived(count)
+            if (refusal !== null) carrier?.abort(refusal)
             return true
           },
         },
@@ -74,13 +75,22 @@ export class SocketCarrier implements Carrier {
     return this.#socket.writableLength
   }
 
-  send(buffers: readonly Uint8Array[]): boolean {
+  send(buffers: readonly Uint8Array[], written?: () => void): boolean {
     if (this.#inbox.end !== null) return false
+    const last = buffers.length - 1
     this.#socket.cork()
-    let more = true
-    for (const buffer of buffers) more = this.#socket.write(buffer)
+    buffers.forEach((buffer, i) => {
+      if (i < last || written === undefined) this.#socket.write(buffer)
+      // A failed write needs no call: the socket ends, and what it held is collected.
+      else this.#socket.write(buffer, (error) => error ?? written())
+    })
     this.#socket.uncork()
-    return more
+    return this.#hasRoom
+  }
+
+  /** What the kernel takes at once never counts; `write` itself would report it as queued until the next tick. */
+  get #hasRoom(): boolean {
+    return this.#socket.writableLength <= MAX_QUEUED_BYTES
   }
 
   drained(): Promise<void> {
@@ -89,7 +99,7 @@ export class SocketCarrier implements Carrier {
         reject(this.#inbox.end)
         return
       }
-      if (!this.#socket.writableNeedDrain) {
+      if (this.#hasRoom || !this.#socket.writableNeedDrain) {
         resolve()
         return
       }
@@ -106,12 +116,12 @@ export class SocketCarrier implements Carrier {
     })
   }
 
-  receive(handler: (bytes: Uint8Array) => void): void {
-    this.#inbox.receive(handler)
+  receive(sink: ByteSink | ((bytes: Uint8Array) => void)): void {
+    this.#inbox.receive(sink)
   }
 
-  onEnd(handler: (reason: RingError) => void): void {
-    this.#inbox.onEnd(handler)
+  onEnd(handler: (reason: RingError) => void): () => void {
+    return this.#inbox.onEnd(handler)
   }
 
   close(): Promise<void> {
@@ -132,10 +142,5 @@ export class SocketCarrier implements Carrier {
   abort(reason: RingError): void {
     this.#inbox.finish(reason)
     this.#socket.destroy()
-  }
-
-  #deliver(bytes: Uint8Array): void {
-    if (this.#inbox.deliver(bytes)) return
-    this.abort(new RingError('PEER_FLOOD', `over ${MAX_EARLY_BYTES} bytes came before they were wanted`))
   }
 }

@@ -1,27 +1,23 @@
 /** A carrier over a libp2p stream: works wherever a connection does, through relays and NAT. */
 import type { Stream } from '@libp2p/interface'
 import { RingError } from '../errors.ts'
-import type { Carrier } from './carrier.ts'
+import type { ByteSink, Carrier } from './carrier.ts'
 import { CarrierInbox } from './carrier.ts'
-
-/** Bytes kept before anybody listens: a handshake message or two. */
-const MAX_EARLY_BYTES = 1024 * 1024
 
 /** Wraps an open libp2p stream. The stream belongs to the carrier from here on. */
 export class StreamCarrier implements Carrier {
   readonly kind = 'stream'
   readonly #stream: Stream
-  readonly #inbox = new CarrierInbox(MAX_EARLY_BYTES)
+  readonly #inbox = new CarrierInbox()
 
   constructor(stream: Stream) {
     this.#stream = stream
     stream.addEventListener('message', (event) => {
       const parts = event.data instanceof Uint8Array ? [event.data] : event.data
       for (const part of parts) {
-        if (!this.#inbox.deliver(part)) {
-          this.abort(
-            new RingError('PEER_FLOOD', `peer sent over ${MAX_EARLY_BYTES} bytes before they were wanted`),
-          )
+        const refusal = this.#inbox.deliver(part)
+        if (refusal !== null) {
+          this.abort(refusal)
           return
         }
       }
@@ -40,6 +36,7 @@ export class StreamCarrier implements Carrier {
     return this.#stream.writeBufferLength
   }
 
+  // libp2p keeps what it is given for as long as it likes, so `written` is never called.
   send(buffers: readonly Uint8Array[]): boolean {
     if (this.#inbox.end !== null) return false
     try {
@@ -63,21 +60,24 @@ export class StreamCarrier implements Carrier {
         resolve()
         return
       }
-      const onDrain = (): void => resolve()
+      const onDrain = (): void => {
+        unsubscribe()
+        resolve()
+      }
       this.#stream.addEventListener('drain', onDrain, { once: true })
-      this.#inbox.onEnd((reason) => {
+      const unsubscribe = this.#inbox.onEnd((reason) => {
         this.#stream.removeEventListener('drain', onDrain)
         reject(reason)
       })
     })
   }
 
-  receive(handler: (bytes: Uint8Array) => void): void {
-    this.#inbox.receive(handler)
+  receive(sink: ByteSink | ((bytes: Uint8Array) => void)): void {
+    this.#inbox.receive(sink)
   }
 
-  onEnd(handler: (reason: RingError) => void): void {
-    this.#inbox.onEnd(handler)
+  onEnd(handler: (reason: RingError) => void): () => void {
+    return this.#inbox.onEnd(handler)
   }
 
   async close(): Promise<void> {

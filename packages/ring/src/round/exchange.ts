@@ -1,21 +1,27 @@
 /**
- * One round over two links: from the predecessor, to the successor. Chunks are added (or stored) and passed on as they
- * come. The only memory is the result itself: what waits to be sent lies in it, so reading never waits for writing.
+ * One round over two links: from the predecessor, to the successor. A chunk is opened, added (or stored), sealed and
+ * passed on while it is in cache. The only large memory is the result itself: what cannot be sent yet lies in it, so
+ * reading never waits for writing.
  */
 import type { FrameHeader } from '@gym-node/wire'
 import { RingError } from '../errors.ts'
-import type { SealedLink } from '../link/sealed-link.ts'
-import { FRAME_KIND } from '../link/sealed-link.ts'
+import { ChunkMath, encodedBytes } from '../kernels/chunk-math.ts'
+import type { Lanes } from '../link/lanes.ts'
+import { giveBack } from '../link/memory.ts'
+import { FRAME_KIND, type SealedLink } from '../link/sealed-link.ts'
 import { receiveSteps, sendSteps, type Step } from '../plan.ts'
-import { addScaled, addVector, divide, scaleInto } from '../reduce.ts'
 import type { WireType } from '../types.ts'
-import { decodeValues, encodedBytes, encodeValues } from './encoding.ts'
+import type { Fingerprints } from './fingerprint.ts'
+import type { Witness } from './witness.ts'
 
 /** What an exchange works on. `position` and `count` are this node's place in the view. */
 export interface ExchangeOptions {
-  readonly from: SealedLink
-  readonly to: SealedLink
+  readonly from: Lanes
+  readonly to: Lanes
+  /** this node's own values; only read */
   readonly vector: Float32Array
+  /** where the mean goes, as long as the vector; its content means nothing until the promise resolves */
+  readonly result: Float32Array
   readonly weight: number
   readonly totalWeight: number
   readonly round: number
@@ -23,150 +29,151 @@ export interface ExchangeOptions {
   readonly count: number
   readonly chunkBytes: number
   readonly wire: WireType
-  /** what earlier rounds' rounding left over here; added to the vector, and renewed */
-  readonly residual: Float32Array | null
+  /** what earlier rounds' rounding left over here, in bf16; added to the vector */
+  readonly residual: Uint16Array | null
+  /** where what this round's rounding leaves over goes; null where nothing is kept */
+  readonly newResidual: Uint16Array | null
+  /** told the wire bytes of every finished segment; null where fingerprints are made afterwards */
+  readonly fingerprints: Fingerprints | null
+  /** `signed`: proves every segment once all are here */
+  readonly witness: Witness | null
   readonly stallMs: number
   readonly signal: AbortSignal
 }
 
-/** The mean, and what rounding for the wire left over here (null where nothing is rounded). */
-export interface ExchangeResult {
-  readonly mean: Float32Array
-  readonly residual: Float32Array | null
-}
-
-/** Runs the exchange; resolves with the result. Rejects with the RingError of the link that failed, or the signal's reason. */
-export function exchange(options: ExchangeOptions): Promise<ExchangeResult> {
+/**
+ * Runs the exchange. Rejects with the RingError of the link that failed or of what was refused, or the signal's reason;
+ * after that nothing touches `result` or `newResidual` any more.
+ */
+export function exchange(options: ExchangeOptions): Promise<void> {
   return new Exchange(options).run()
-}
-
-/** The mean of one member alone: what its own vector is after weighting and dividing. */
-export function aloneMean(vector: Float32Array, weight: number): Float32Array {
-  const mean = new Float32Array(vector.length)
-  scaleInto(mean, vector, 0, weight)
-  divide(mean, weight)
-  return mean
 }
 
 class Exchange {
   readonly #o: ExchangeOptions
+  readonly #math: ChunkMath
+  readonly #bytes: Uint8Array
   readonly #sends: readonly Step[]
   readonly #receives: readonly Step[]
-  readonly #firstMove: number
-  readonly #result: Float32Array
-  readonly #residual: Float32Array | null
+  /** sends that need nothing from the predecessor; send `i` beyond them needs receive `i - first` */
+  readonly #first: number
+  readonly #isHere: Uint8Array
+  /** per lane: the next step it takes */
+  readonly #nextSend: number[]
+  readonly #nextReceive: number[]
+  readonly #isFull: boolean[]
+  /** per segment: the next chunk to be fingerprinted */
+  readonly #nextPrint: number[]
   #received = 0
+  #sent = 0
   #mayGo = false
-  #sent = false
+  #isComplete = false
   #over = false
   #lastProgress = -1
-  #wake: (() => void) | null = null
-  readonly #done = Promise.withResolvers<ExchangeResult>()
+  readonly #done = Promise.withResolvers<void>()
 
   constructor(options: ExchangeOptions) {
     this.#o = options
+    const { vector, result, count, position, to, from } = options
     const chunkElements = Math.max(1, Math.floor(options.chunkBytes / 4))
-    const { length } = options.vector
-    this.#sends = sendSteps(length, options.count, options.position, chunkElements)
-    this.#receives = receiveSteps(length, options.count, options.position, chunkElements)
-    this.#firstMove = this.#sends.filter((step) => step.move === 0).length
-    this.#result = new Float32Array(length)
-    this.#residual = options.wire === 'f32' ? null : new Float32Array(length)
+    this.#math = new ChunkMath(options.wire, Math.min(chunkElements, Math.max(1, vector.length)))
+    this.#bytes = new Uint8Array(result.buffer, result.byteOffset, result.byteLength)
+    this.#sends = sendSteps(vector.length, count, position, chunkElements)
+    this.#receives = receiveSteps(vector.length, count, position, chunkElements)
+    this.#first = this.#sends.filter((step) => step.move === 0).length
+    this.#isHere = new Uint8Array(this.#receives.length)
+    this.#nextSend = to.links.map((_, lane) => lane)
+    this.#nextReceive = from.links.map((_, lane) => lane)
+    this.#isFull = to.links.map(() => false)
+    this.#nextPrint = Array.from({ length: count }, () => 0)
   }
 
-  async run(): Promise<ExchangeResult> {
-    const { from, to, signal, round } = this.#o
-    const fail = (reason: RingError): void => this.#done.reject(reason)
-    const onAbort = (): void => this.#done.reject(signal.reason as Error)
+  async run(): Promise<void> {
+    const { from, to, signal, round, stallMs } = this.#o
+    const fail = (reason: unknown): void => this.#done.reject(reason)
+    const onAbort = (): void => fail(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     if (signal.aborted) onAbort()
-    from.onEnd(fail)
-    to.onEnd(fail)
-    from.onFrame((header, payload) => this.#onChunk(header, payload))
-    to.onFrame((header) => this.#onGo(header))
-    from.send({ kind: FRAME_KIND.go, move: 0, round, chunk: 0 }, new Uint8Array(0))
-    this.#pump().then(
+    const forget = [from.onEnd(fail), to.onEnd(fail)]
+    from.links.forEach((link, lane) => {
+      link.onFrame((header, payload) => this.#onFrame(lane, header, payload))
+    })
+    to.first.onFrame((header) => this.#onGo(header))
+    from.first.send({ kind: FRAME_KIND.go, move: 0, round, chunk: 0 }, new Uint8Array(0))
+    const watch = setInterval(() => this.#checkProgress(), stallMs)
+    try {
+      await this.#done.promise
+    } finally {
+      this.#over = true
+      clearInterval(watch)
+      signal.removeEventListener('abort', onAbort)
+      // The links live on; without this they would keep every round's vectors.
+      for (const unsubscribe of forget) unsubscribe()
+      from.park()
+      to.park()
+    }
+  }
+
+  /** Sends on every lane what is ready, until it takes no more. */
+  #advance(): void {
+    for (let lane = 0; lane < this.#nextSend.length; lane++) this.#advanceLane(lane)
+  }
+
+  #advanceLane(lane: number): void {
+    while (this.#canSend(lane)) {
+      const index = this.#nextSend[lane]
+      this.#send(lane, this.#payload(this.#sends[index], index))
+    }
+  }
+
+  #canSend(lane: number): boolean {
+    const index = this.#nextSend[lane]
+    if (this.#over || !this.#mayGo || this.#isFull[lane] || index >= this.#sends.length) return false
+    return index < this.#first || this.#isHere[index - this.#first] === 1
+  }
+
+  #send(lane: number, payload: Uint8Array): void {
+    const { to, round } = this.#o
+    const { move, chunk, reduce } = this.#sends[this.#nextSend[lane]]
+    const kind = reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
+    const link = to.links[lane]
+    this.#nextSend[lane] += to.links.length
+    this.#sent += 1
+    if (link.send({ kind, move, round, chunk }, payload)) return
+    this.#isFull[lane] = true
+    this.#resume(lane, link)
+  }
+
+  #resume(lane: number, link: SealedLink): void {
+    link.drained().then(
       () => {
-        this.#sent = true
+        this.#isFull[lane] = false
+        this.#advanceLane(lane)
         this.#finishWhenComplete()
       },
       (thrown: unknown) => this.#done.reject(thrown),
     )
-    const watch = setInterval(() => this.#checkProgress(), this.#o.stallMs)
-    try {
-      return await this.#done.promise
-    } finally {
-      clearInterval(watch)
-      signal.removeEventListener('abort', onAbort)
-      from.park()
-      to.park()
-      this.#over = true
-      this.#notify()
-    }
   }
 
-  /** Sends every step in order, each as soon as its data is here and the link takes more. */
-  async #pump(): Promise<void> {
-    const { to, round } = this.#o
-    for (let i = 0; i < this.#sends.length; i++) {
-      while (!this.#over && (!this.#mayGo || i >= this.#firstMove + this.#received)) await this.#change()
-      if (this.#over) return
-      const step = this.#sends[i]
-      const kind = step.reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
-      const more = to.send({ kind, move: step.move, round, chunk: step.chunk }, this.#payload(step))
-      if (!more) await to.drained()
-    }
-  }
-
-  /** What a step sends. In the reduce phase rounding errors are kept for the next round (error feedback). */
-  #payload(step: Step): Uint8Array {
-    const { wire } = this.#o
+  /** What a step sends that was not passed on from cache. */
+  #payload(step: Step, index: number): Uint8Array {
+    const { wire, vector, weight, residual } = this.#o
     const { start, end } = step.span
-    const values = step.move === 0 ? this.#own(step) : this.#result.subarray(start, end)
-    const bytes = encodeValues(wire, values)
-    if (step.reduce) this.#keepError(start, values, bytes, 1)
-    return bytes
-  }
-
-  /** This node's own weighted values of a span, with what earlier rounds owe. */
-  #own({ span: { start, end } }: Step): Float32Array {
-    const { vector, weight, residual } = this.#o
-    if (weight === 1 && residual === null) return vector.subarray(start, end)
-    const scaled = this.#result.subarray(start, end)
-    scaleInto(scaled, vector, start, weight)
-    if (residual !== null) addVector(scaled, residual, start)
-    return scaled
-  }
-
-  /** residual = (value - what the wire made of it) * unit, in the unit of weighted sums. */
-  #keepError(start: number, values: Float32Array, bytes: Uint8Array, unit: number): void {
-    if (this.#residual === null) return
-    const decoded = decodeValues(this.#o.wire, bytes, values.length)
-    for (let i = 0; i < values.length; i++) {
-      const error = ((values[i] ?? 0) - (decoded[i] ?? 0)) * unit
-      this.#residual[start + i] = Number.isFinite(error) ? error : 0
+    if (index < this.#first) {
+      const own = vector.subarray(start, end)
+      if (wire === 'f32' && weight === 1) return new Uint8Array(own.buffer, own.byteOffset, own.byteLength)
+      this.#math.load(own, Math.fround(weight), residual?.subarray(start, end) ?? null)
+      return this.#encodePartial(step)
     }
+    if (!step.reduce) return this.#encodeFinished(step)
+    // A partial sum waits as wire bytes where its segment's mean will be.
+    return this.#bytes.subarray(start * 4, start * 4 + encodedBytes(wire, end - start))
   }
 
-  /** The owner rounds its finished span as the wire will, so that it ends with the bits that the others get. */
-  #finishSpan(start: number, target: Float32Array): void {
-    const { wire, totalWeight } = this.#o
-    divide(target, totalWeight)
-    if (wire === 'f32') return
-    const bytes = encodeValues(wire, target)
-    this.#keepError(start, target, bytes, totalWeight)
-    target.set(decodeValues(wire, bytes, target.length))
-  }
-
-  #change(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve
-    })
-  }
-
-  #notify(): void {
-    this.#wake?.()
-    this.#wake = null
+  #encodePartial({ span: { start, end } }: Step): Uint8Array {
+    const { newResidual } = this.#o
+    if (newResidual === null) return this.#math.encode(end - start)
+    return this.#math.encodeKeeping(end - start, newResidual.subarray(start, end), 1)
   }
 
   #onGo(header: FrameHeader): void {
@@ -177,31 +184,92 @@ class Exchange {
       )
     }
     this.#mayGo = true
-    this.#notify()
+    this.#advance()
     this.#finishWhenComplete()
   }
 
-  #onChunk(header: FrameHeader, payload: Uint8Array): void {
-    const step = this.#receives[this.#received]
+  #onFrame(lane: number, header: FrameHeader, payload: Uint8Array): void {
+    const { witness } = this.#o
+    const isProof = header.kind === FRAME_KIND.challenge || header.kind === FRAME_KIND.signature
+    if (isProof && witness !== null && header.round === this.#o.round) {
+      witness.onFrame(header, payload)
+      return
+    }
+    this.#onChunk(lane, header, payload)
+  }
+
+  #onChunk(lane: number, header: FrameHeader, payload: Uint8Array): void {
+    const index = this.#nextReceive[lane]
+    const step = this.#receives[index]
     this.#expect(header, step)
-    const { start, end } = step.span
-    const { wire, vector, weight, residual } = this.#o
-    const values = decodeValues(wire, payload, end - start)
-    const target = this.#result.subarray(start, end)
-    if (step.reduce) {
-      addScaled(target, values, vector, start, weight)
-      if (residual !== null) addVector(target, residual, start)
-      if (step.finish) this.#finishSpan(start, target)
-    } else target.set(values)
-    release(payload)
+    this.#nextReceive[lane] += this.#nextReceive.length
+    const onward = step.reduce ? this.#reduce(step, payload) : this.#store(step, payload)
+    this.#isHere[index] = 1
     this.#received += 1
-    this.#notify()
+    this.#passOn(this.#first + index, step, onward)
+    if (step.finish || !step.reduce) this.#print(index, step, onward)
+    giveBack(payload)
+    this.#advance()
     this.#finishWhenComplete()
+  }
+
+  /** Adds this node's own values; the last to do so divides, and owns the segment. Returns what goes on. */
+  #reduce(step: Step, payload: Uint8Array): Uint8Array {
+    const { vector, weight, residual, result, totalWeight, newResidual, wire } = this.#o
+    const { start, end } = step.span
+    const own = vector.subarray(start, end)
+    this.#math.loadAndAdd(own, Math.fround(weight), residual?.subarray(start, end) ?? null, payload)
+    if (!step.finish) return this.#encodePartial(step)
+    this.#math.divide(end - start, totalWeight)
+    // Residuals are kept in the unit of weighted sums.
+    const bytes =
+      newResidual === null
+        ? this.#math.encode(end - start)
+        : this.#math.encodeKeeping(end - start, newResidual.subarray(start, end), totalWeight)
+    // The owner ends with the bits that the others get.
+    if (wire !== 'f32') this.#math.settle(end - start)
+    result.set(this.#math.values(end - start), start)
+    return bytes
+  }
+
+  #store(step: Step, payload: Uint8Array): Uint8Array {
+    const { result, wire } = this.#o
+    const { start, end } = step.span
+    if (wire === 'f32') this.#bytes.set(payload, start * 4)
+    else result.set(this.#math.decode(payload, end - start), start)
+    return payload
+  }
+
+  /** Forwards at once if the lane is free; a partial sum that must wait is put where its segment's mean will be. */
+  #passOn(index: number, step: Step, bytes: Uint8Array): void {
+    if (index >= this.#sends.length) return
+    const lane = index % this.#nextSend.length
+    if (this.#nextSend[lane] === index && this.#canSend(lane)) this.#send(lane, bytes)
+    else if (this.#sends[index].reduce) this.#bytes.set(bytes, step.span.start * 4)
+  }
+
+  /** Fingerprints a finished chunk, and those behind it in its segment that came first on another lane. */
+  #print(index: number, step: Step, bytes: Uint8Array): void {
+    const { fingerprints } = this.#o
+    if (fingerprints === null || step.chunk !== this.#nextPrint[step.segment]) return
+    fingerprints.add(step.segment, bytes)
+    let next = index + 1
+    for (; this.#isHere[next] === 1 && this.#receives[next].segment === step.segment; next++) {
+      fingerprints.add(step.segment, this.#encodeFinished(this.#receives[next]))
+    }
+    this.#nextPrint[step.segment] = step.chunk + (next - index)
+  }
+
+  /** A mean's wire bytes again: encoding what was decoded gives the same. */
+  #encodeFinished({ span: { start, end } }: Step): Uint8Array {
+    if (this.#o.wire === 'f32') return this.#bytes.subarray(start * 4, end * 4)
+    this.#math.load(this.#o.result.subarray(start, end), 1, null)
+    return this.#math.encode(end - start)
   }
 
   /** Called once per stall time: nothing since the last call means that somebody up the ring is stuck. */
   #checkProgress(): void {
-    const progress = this.#received + (this.#mayGo ? 1 : 0)
+    const progress = this.#received + this.#sent + (this.#mayGo ? 1 : 0) + (this.#o.witness?.progress ?? 0)
     if (progress === this.#lastProgress) {
       this.#done.reject(
         new RingError('TIMEOUT', `round ${this.#o.round} stood still for ${this.#o.stallMs} ms`),
@@ -228,16 +296,12 @@ class Exchange {
   }
 
   #finishWhenComplete(): void {
-    const isComplete = this.#mayGo && this.#sent && this.#received === this.#receives.length
-    if (isComplete) this.#done.resolve({ mean: this.#result, residual: this.#residual })
+    const { witness } = this.#o
+    const isComplete =
+      this.#mayGo && this.#sent === this.#sends.length && this.#received === this.#receives.length
+    if (!isComplete || this.#isComplete) return
+    this.#isComplete = true
+    if (witness === null) this.#done.resolve()
+    else witness.run().then(this.#done.resolve, this.#done.reject)
   }
-}
-
-/**
- * Gives the memory of an opened frame back at once instead of at the next collection: most of a round's garbage.
- * Only memory that is this frame's alone; the opener allocates large payloads so.
- */
-function release(payload: Uint8Array): void {
-  const { buffer } = payload
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === payload.byteLength) buffer.transfer(0)
 }

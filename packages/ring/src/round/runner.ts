@@ -1,17 +1,37 @@
 /** The caller's pending all-reduce: keeps its vector through view changes, runs the data plane, hands out the result. */
+import type { Identity } from '@gym-node/wire'
 import type { RingLimits } from '../defaults.ts'
 import { RingError, toRingError } from '../errors.ts'
 import type { ViewLinks } from '../link/view-links.ts'
-import { totalWeight } from '../reduce.ts'
-import type { RoundResult, View, WireType } from '../types.ts'
+import type { Integrity, RoundResult, View, WireType } from '../types.ts'
 import type { Mark, Turn } from '../view/messages.ts'
-import { aloneMean, exchange, type ExchangeResult } from './exchange.ts'
-import { decodeHeld, encodeHeld, nameResult, type HeldResult } from './held-result.ts'
+import { ChunkMath } from '../kernels/chunk-math.ts'
+import { exchange } from './exchange.ts'
+import { Fingerprints, fingerprint, hashFacts, nameResult, type RoundFacts } from './fingerprint.ts'
+import { decodeHeld, encodeHeld, type HeldResult } from './held-result.ts'
+import { keepFreedMemory } from '../link/memory.ts'
+import { Residuals } from './residuals.ts'
+import { ResultMemory } from './result-memory.ts'
+import { Witness } from './witness.ts'
 
 /** What the runner tells the view machine. */
 export interface RunnerHandlers {
   onComputed(epoch: number, round: number, hash: string): void
   onFailed(epoch: number, round: number, error: RingError): void
+}
+
+/** What a runner works with. */
+export interface RunnerOptions {
+  readonly identity: Identity
+  readonly limits: RingLimits
+  readonly wire: WireType
+  readonly integrity: Integrity
+  readonly handlers: RunnerHandlers
+}
+
+/** A result with what its rounding left over, which counts from its commit on. */
+interface Held extends HeldResult {
+  readonly residual: Uint16Array | null
 }
 
 interface Pending {
@@ -27,22 +47,18 @@ interface Pending {
 
 /** At most one round at a time. */
 export class RoundRunner {
-  readonly #limits: RingLimits
-  readonly #handlers: RunnerHandlers
+  readonly #o: RunnerOptions
   #pending: Pending | null = null
   #attempt: AbortController | null = null
-  #held: HeldResult | null = null
-  readonly #wire: WireType
-  /** rounding errors of the last committed round, and of the one held */
-  #residual: Float32Array | null = null
-  #heldResidual: Float32Array | null = null
+  #held: Held | null = null
+  readonly #memory = new ResultMemory()
+  readonly #residuals = new Residuals()
   bytesSent = 0
   bytesReceived = 0
 
-  constructor(limits: RingLimits, wire: WireType, handlers: RunnerHandlers) {
-    this.#limits = limits
-    this.#wire = wire
-    this.#handlers = handlers
+  constructor(options: RunnerOptions) {
+    this.#o = options
+    keepFreedMemory()
   }
 
   /** The computed result, as bytes for the store. */
@@ -53,7 +69,7 @@ export class RoundRunner {
   /** Takes back a result that was stored before a restart; returns its name. Throws RingError BAD_STORE. */
   restore(bytes: Uint8Array | null): Mark | null {
     if (bytes === null) return null
-    this.#held = decodeHeld(bytes)
+    this.#held = { ...decodeHeld(bytes), residual: null }
     return { round: this.#held.round, hash: Buffer.from(this.#held.hash).toString('hex') }
   }
 
@@ -88,27 +104,42 @@ export class RoundRunner {
     const attempt = new AbortController()
     this.#attempt = attempt
     pending.attempts += 1
+    const contributions = turns.map((turn, i) => ({
+      peerId: view.members[i] ?? '',
+      weight: turn.weight,
+      commitment: turn.commitment === null ? null : new Uint8Array(Buffer.from(turn.commitment, 'hex')),
+    }))
     const total = totalWeight(turns.map((turn) => turn.weight))
+    const facts: RoundFacts = { view, round: pending.round, totalWeight: total, contributions }
+    const { length } = pending.vector
+    const mean = this.#memory.take(length)
+    const residual = this.#o.wire === 'f32' || links === null ? null : this.#residuals.take(length)
     try {
-      const { mean, residual } =
+      const hash =
         links === null
-          ? { mean: aloneMean(pending.vector, pending.weight), residual: null }
-          : await this.#exchange(pending, links, total, position, attempt.signal)
-      if (attempt.signal.aborted) return
-      const contributions = turns.map((turn, i) => ({
-        peerId: view.members[i] ?? '',
-        weight: turn.weight,
-        commitment: turn.commitment === null ? null : new Uint8Array(Buffer.from(turn.commitment, 'hex')),
-      }))
-      const result = { round: pending.round, mean, totalWeight: total, view, contributions }
-      const hash = nameResult(result)
-      this.#held = { ...result, hash }
-      this.#heldResidual = residual
-      this.#handlers.onComputed(view.epoch, pending.round, Buffer.from(hash).toString('hex'))
+          ? await this.#alone(pending, facts, mean)
+          : await this.#exchange(pending, links, facts, position, { mean, residual }, attempt.signal)
+      attempt.signal.throwIfAborted()
+      this.#drop()
+      this.#held = { ...facts, mean, hash, residual }
     } catch (thrown) {
+      // The exchange has ended: nothing writes here any more.
+      this.#memory.giveBack(mean)
+      if (residual !== null) this.#residuals.giveBack(residual)
       if (attempt.signal.aborted) return
-      this.#handlers.onFailed(view.epoch, pending.round, toRingError(thrown, 'PEER_LOST', 'round failed'))
+      const error = toRingError(thrown, 'PEER_LOST', 'round failed')
+      this.#o.handlers.onFailed(view.epoch, pending.round, error)
+      return
     }
+    this.#o.handlers.onComputed(view.epoch, pending.round, Buffer.from(this.#held.hash).toString('hex'))
+  }
+
+  /** Forgets a result that another attempt replaces. */
+  #drop(): void {
+    if (this.#held === null) return
+    this.#memory.giveBack(this.#held.mean)
+    if (this.#held.residual !== null) this.#residuals.giveBack(this.#held.residual)
+    this.#held = null
   }
 
   /** Stops the exchange; the contribution stays. */
@@ -121,12 +152,11 @@ export class RoundRunner {
   commit(round: number, hash: string): RoundResult | null {
     const pending = this.#pending
     if (pending?.round !== round || this.#held?.round !== round) return null
-    const { mean, totalWeight: total, view, contributions, hash: own } = this.#held
+    const { mean, totalWeight: total, view, contributions, hash: own, residual } = this.#held
     if (Buffer.from(own).toString('hex') !== hash) return null
     this.#pending = null
     this.#held = null
-    this.#residual = this.#heldResidual
-    this.#heldResidual = null
+    if (residual !== null) this.#residuals.commit(residual)
     const result: RoundResult = {
       round,
       view,
@@ -139,6 +169,7 @@ export class RoundRunner {
       bytesSent: pending.bytesSent,
       bytesReceived: pending.bytesReceived,
       durationMs: performance.now() - pending.startedAt,
+      release: () => this.#memory.giveBack(mean),
     }
     pending.promise.resolve(result)
     return result
@@ -153,32 +184,62 @@ export class RoundRunner {
     pending?.promise.reject(reason)
   }
 
+  /** The mean of one member alone: what its own vector is after weighting and dividing. Returns its name. */
+  async #alone({ vector, weight }: Pending, facts: RoundFacts, mean: Float32Array): Promise<Uint8Array> {
+    const step = this.#o.limits.chunkBytes / 4
+    const math = new ChunkMath('f32', Math.min(step, Math.max(1, vector.length)))
+    for (let start = 0; start < vector.length; start += step) {
+      const own = vector.subarray(start, start + step)
+      math.load(own, Math.fround(weight), null)
+      math.divide(own.length, weight)
+      mean.set(math.values(own.length), start)
+    }
+    const key = hashFacts(facts)
+    const bytes = new Uint8Array(mean.buffer, mean.byteOffset, mean.byteLength)
+    return nameResult(key, key, [await fingerprint(key, 0, bytes)])
+  }
+
+  /** Runs the exchange with the neighbours into `into`; returns the result's name. */
   async #exchange(
     pending: Pending,
     links: ViewLinks,
-    total: number,
+    about: RoundFacts,
     position: number,
+    into: { readonly mean: Float32Array; readonly residual: Uint16Array | null },
     signal: AbortSignal,
-  ): Promise<ExchangeResult> {
+  ): Promise<Uint8Array> {
+    const { identity, integrity, limits, wire } = this.#o
+    const { vector, weight, round } = pending
     const [from, to] = await Promise.all([
-      within(links.from(), this.#limits.linkMs, signal, links.predecessor),
-      within(links.to(), this.#limits.linkMs, signal, links.successor),
+      within(links.from(), limits.linkMs, signal, links.predecessor),
+      within(links.to(), limits.linkMs, signal, links.successor),
     ])
+    const facts = hashFacts(about)
+    const { members } = about.view
+    const isSigned = integrity === 'signed'
+    const fingerprints = isSigned ? null : new Fingerprints(facts, members.length)
+    const witness = isSigned
+      ? new Witness({ identity, to, members, position, round, wire, facts, result: into.mean })
+      : null
     const before = { sent: from.bytesSent + to.bytesSent, received: from.bytesReceived + to.bytesReceived }
     try {
-      return await exchange({
+      await exchange({
         from,
         to,
-        vector: pending.vector,
-        weight: pending.weight,
-        totalWeight: total,
-        round: pending.round,
+        vector,
+        result: into.mean,
+        weight,
+        totalWeight: about.totalWeight,
+        round,
         position,
-        count: links.view.members.length,
-        chunkBytes: this.#limits.chunkBytes,
-        wire: this.#wire,
-        residual: this.#residual?.length === pending.vector.length ? this.#residual : null,
-        stallMs: this.#limits.stallMs,
+        count: members.length,
+        chunkBytes: limits.chunkBytes,
+        wire,
+        residual: this.#residuals.current(vector.length),
+        newResidual: into.residual,
+        fingerprints,
+        witness,
+        stallMs: limits.stallMs,
         signal,
       })
     } finally {
@@ -189,7 +250,16 @@ export class RoundRunner {
       this.bytesSent += sent
       this.bytesReceived += received
     }
+    const { key, tags } = witness?.testimony ?? { key: facts, tags: fingerprints?.finish() ?? [] }
+    return nameResult(facts, key, tags)
   }
+}
+
+/** The sum of weights in ring order in double precision: the same number on every member. */
+function totalWeight(weights: readonly number[]): number {
+  let total = 0
+  for (const weight of weights) total += weight
+  return total
 }
 
 /** Bounds the wait for a link; the peer that did not come is named. */

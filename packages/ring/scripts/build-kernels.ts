@@ -1,0 +1,34 @@
+/** Assembles src/kernels/kernels.wat into src/kernels/kernels-wasm.ts. Run: node packages/ring/scripts/build-kernels.ts */
+import { readFileSync, writeFileSync } from 'node:fs'
+import wabt from 'wabt'
+
+const folder = new URL('../src/kernels/', import.meta.url)
+
+/** The module's bytes, assembled from the text now. */
+export async function assembleKernels(): Promise<Uint8Array> {
+  const { parseWat } = await wabt()
+  const module = parseWat('kernels.wat', readFileSync(new URL('kernels.wat', folder), 'utf8'), { simd: true })
+  try {
+    module.validate()
+    return module.toBinary({}).buffer
+  } finally {
+    module.destroy()
+  }
+}
+
+if (import.meta.main) {
+  const lines =
+    Buffer.from(await assembleKernels())
+      .toString('base64')
+      .match(/.{1,100}/g) ?? []
+  const text = [
+    '/** Generated from kernels.wat by scripts/build-kernels.ts; not edited by hand. */',
+    '',
+    '/** The WebAssembly module in base64. */',
+    'export const KERNELS_BASE64: string = [',
+    ...lines.map((line) => `  '${line}',`),
+    "].join('')",
+    '',
+  ]
+  writeFileSync(new URL('kernels-wasm.ts', folder), text.join('\n'))
+}

@@ -1,0 +1,263 @@
+;; The arithmetic of a round on 128-bit vectors. Everything works on one memory; addresses are in bytes. `count` is in
+;; elements, a multiple of 16 for floats and a number of blocks of 256 for int8: what lies behind the last element is
+;; scratch. Built into kernels-wasm.ts by scripts/build-kernels.ts; test/kernels.test.ts rebuilds and compares.
+(module
+  (import "env" "memory" (memory 1))
+
+  ;; to[i] = part[i] + to[i] * weight
+  (func (export "accumulate") (param $to i32) (param $part i32) (param $weight f32) (param $count i32)
+    (local $end i32) (local $w v128)
+    (local.set $w (f32x4.splat (local.get $weight)))
+    (local.set $end (i32.add (local.get $to) (i32.shl (local.get $count) (i32.const 2))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $to) (local.get $end)))
+      (v128.store (local.get $to) (f32x4.add (v128.load (local.get $part))
+        (f32x4.mul (v128.load (local.get $to)) (local.get $w))))
+      (v128.store offset=16 (local.get $to) (f32x4.add (v128.load offset=16 (local.get $part))
+        (f32x4.mul (v128.load offset=16 (local.get $to)) (local.get $w))))
+      (v128.store offset=32 (local.get $to) (f32x4.add (v128.load offset=32 (local.get $part))
+        (f32x4.mul (v128.load offset=32 (local.get $to)) (local.get $w))))
+      (v128.store offset=48 (local.get $to) (f32x4.add (v128.load offset=48 (local.get $part))
+        (f32x4.mul (v128.load offset=48 (local.get $to)) (local.get $w))))
+      (local.set $to (i32.add (local.get $to) (i32.const 64)))
+      (local.set $part (i32.add (local.get $part) (i32.const 64)))
+      (br $next))))
+
+  ;; to[i] = to[i] * factor
+  (func (export "scale") (param $to i32) (param $factor f32) (param $count i32)
+    (local $end i32) (local $f v128)
+    (local.set $f (f32x4.splat (local.get $factor)))
+    (local.set $end (i32.add (local.get $to) (i32.shl (local.get $count) (i32.const 2))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $to) (local.get $end)))
+      (v128.store (local.get $to) (f32x4.mul (v128.load (local.get $to)) (local.get $f)))
+      (v128.store offset=16 (local.get $to) (f32x4.mul (v128.load offset=16 (local.get $to)) (local.get $f)))
+      (v128.store offset=32 (local.get $to) (f32x4.mul (v128.load offset=32 (local.get $to)) (local.get $f)))
+      (v128.store offset=48 (local.get $to) (f32x4.mul (v128.load offset=48 (local.get $to)) (local.get $f)))
+      (local.set $to (i32.add (local.get $to) (i32.const 64)))
+      (br $next))))
+
+  ;; to[i] = to[i] / divisor
+  (func (export "divide") (param $to i32) (param $divisor f32) (param $count i32)
+    (local $end i32) (local $d v128)
+    (local.set $d (f32x4.splat (local.get $divisor)))
+    (local.set $end (i32.add (local.get $to) (i32.shl (local.get $count) (i32.const 2))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $to) (local.get $end)))
+      (v128.store (local.get $to) (f32x4.div (v128.load (local.get $to)) (local.get $d)))
+      (v128.store offset=16 (local.get $to) (f32x4.div (v128.load offset=16 (local.get $to)) (local.get $d)))
+      (v128.store offset=32 (local.get $to) (f32x4.div (v128.load offset=32 (local.get $to)) (local.get $d)))
+      (v128.store offset=48 (local.get $to) (f32x4.div (v128.load offset=48 (local.get $to)) (local.get $d)))
+      (local.set $to (i32.add (local.get $to) (i32.const 64)))
+      (br $next))))
+
+  ;; to[i] = to[i] * weight + residual[i], the residual in bf16
+  (func (export "weigh") (param $to i32) (param $weight f32) (param $residual i32) (param $count i32)
+    (local $end i32) (local $w v128) (local $half v128)
+    (local.set $w (f32x4.splat (local.get $weight)))
+    (local.set $end (i32.add (local.get $to) (i32.shl (local.get $count) (i32.const 2))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $to) (local.get $end)))
+      (local.set $half (v128.load (local.get $residual)))
+      (v128.store (local.get $to) (f32x4.add
+        (f32x4.mul (v128.load (local.get $to)) (local.get $w))
+        (i32x4.shl (i32x4.extend_low_i16x8_u (local.get $half)) (i32.const 16))))
+      (v128.store offset=16 (local.get $to) (f32x4.add
+        (f32x4.mul (v128.load offset=16 (local.get $to)) (local.get $w))
+        (i32x4.shl (i32x4.extend_high_i16x8_u (local.get $half)) (i32.const 16))))
+      (local.set $to (i32.add (local.get $to) (i32.const 32)))
+      (local.set $residual (i32.add (local.get $residual) (i32.const 16)))
+      (br $next))))
+
+  ;; The upper half of a float, rounded to nearest even, in the lower 16 bits; a NaN stays a NaN.
+  (func $round (param $x v128) (result v128)
+    (v128.bitselect
+      (v128.or (i32x4.shr_u (local.get $x) (i32.const 16)) (i32x4.splat (i32.const 0x40)))
+      (i32x4.shr_u
+        (i32x4.add
+          (i32x4.add (local.get $x) (i32x4.splat (i32.const 0x7fff)))
+          (v128.and (i32x4.shr_u (local.get $x) (i32.const 16)) (i32x4.splat (i32.const 1))))
+        (i32.const 16))
+      (f32x4.ne (local.get $x) (local.get $x))))
+
+  ;; What is lost, in the residual's unit; 0 where it is not finite.
+  (func $lost (param $x v128) (param $decoded v128) (param $unit v128) (result v128)
+    (local $error v128)
+    (local.set $error (f32x4.mul (f32x4.sub (local.get $x) (local.get $decoded)) (local.get $unit)))
+    (v128.and (local.get $error)
+      (f32x4.lt (f32x4.abs (local.get $error)) (f32x4.splat (f32.const inf)))))
+
+  ;; bf16: out[i] = round(from[i])
+  (func (export "encodeBf16") (param $out i32) (param $from i32) (param $count i32)
+    (local $end i32)
+    (local.set $end (i32.add (local.get $from) (i32.shl (local.get $count) (i32.const 2))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $from) (local.get $end)))
+      (v128.store (local.get $out) (i16x8.narrow_i32x4_u
+        (call $round (v128.load (local.get $from)))
+        (call $round (v128.load offset=16 (local.get $from)))))
+      (local.set $from (i32.add (local.get $from) (i32.const 32)))
+      (local.set $out (i32.add (local.get $out) (i32.const 16)))
+      (br $next))))
+
+  ;; bf16, keeping residual[i] = (from[i] - decoded) * unit
+  (func (export "encodeBf16Keeping")
+    (param $out i32) (param $from i32) (param $residual i32) (param $unit f32) (param $count i32)
+    (local $end i32) (local $u v128) (local $a v128) (local $b v128) (local $p v128) (local $q v128)
+    (local.set $u (f32x4.splat (local.get $unit)))
+    (local.set $end (i32.add (local.get $from) (i32.shl (local.get $count) (i32.const 2))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $from) (local.get $end)))
+      (local.set $a (v128.load (local.get $from)))
+      (local.set $b (v128.load offset=16 (local.get $from)))
+      (local.set $p (call $round (local.get $a)))
+      (local.set $q (call $round (local.get $b)))
+      (v128.store (local.get $out) (i16x8.narrow_i32x4_u (local.get $p) (local.get $q)))
+      (v128.store (local.get $residual) (i16x8.narrow_i32x4_u
+        (call $round (call $lost (local.get $a) (i32x4.shl (local.get $p) (i32.const 16)) (local.get $u)))
+        (call $round (call $lost (local.get $b) (i32x4.shl (local.get $q) (i32.const 16)) (local.get $u)))))
+      (local.set $from (i32.add (local.get $from) (i32.const 32)))
+      (local.set $out (i32.add (local.get $out) (i32.const 16)))
+      (local.set $residual (i32.add (local.get $residual) (i32.const 16)))
+      (br $next))))
+
+  ;; bf16 back to floats
+  (func (export "decodeBf16") (param $to i32) (param $in i32) (param $count i32)
+    (local $end i32) (local $half v128)
+    (local.set $end (i32.add (local.get $to) (i32.shl (local.get $count) (i32.const 2))))
+    (block $done (loop $next
+      (br_if $done (i32.ge_u (local.get $to) (local.get $end)))
+      (local.set $half (v128.load (local.get $in)))
+      (v128.store (local.get $to)
+        (i32x4.shl (i32x4.extend_low_i16x8_u (local.get $half)) (i32.const 16)))
+      (v128.store offset=16 (local.get $to)
+        (i32x4.shl (i32x4.extend_high_i16x8_u (local.get $half)) (i32.const 16)))
+      (local.set $to (i32.add (local.get $to) (i32.const 32)))
+      (local.set $in (i32.add (local.get $in) (i32.const 16)))
+      (br $next))))
+
+  ;; Bits of the largest magnitude among 256 floats; a NaN wins over everything.
+  (func $largest (param $from i32) (result i32)
+    (local $end i32) (local $a v128) (local $b v128) (local $c v128) (local $d v128) (local $sign v128)
+    (local.set $sign (i32x4.splat (i32.const 0x7fffffff)))
+    (local.set $end (i32.add (local.get $from) (i32.const 1024)))
+    ;; Magnitudes of floats order as integers do, NaN above infinity.
+    (loop $next
+      (local.set $a (i32x4.max_u (local.get $a) (v128.and (local.get $sign) (v128.load (local.get $from)))))
+      (local.set $b (i32x4.max_u (local.get $b) (v128.and (local.get $sign) (v128.load offset=16 (local.get $from)))))
+      (local.set $c (i32x4.max_u (local.get $c) (v128.and (local.get $sign) (v128.load offset=32 (local.get $from)))))
+      (local.set $d (i32x4.max_u (local.get $d) (v128.and (local.get $sign) (v128.load offset=48 (local.get $from)))))
+      (local.set $from (i32.add (local.get $from) (i32.const 64)))
+      (br_if $next (i32.lt_u (local.get $from) (local.get $end))))
+    (local.set $a (i32x4.max_u
+      (i32x4.max_u (local.get $a) (local.get $b)) (i32x4.max_u (local.get $c) (local.get $d))))
+    (local.set $a (i32x4.max_u (local.get $a)
+      (i8x16.shuffle 8 9 10 11 12 13 14 15 0 1 2 3 4 5 6 7 (local.get $a) (local.get $a))))
+    (local.set $a (i32x4.max_u (local.get $a)
+      (i8x16.shuffle 4 5 6 7 0 1 2 3 12 13 14 15 8 9 10 11 (local.get $a) (local.get $a))))
+    (i32x4.extract_lane 0 (local.get $a)))
+
+  ;; Biased exponent of the smallest power of two s with largest / s <= 127, at least 1; 0 stands for "no scale".
+  ;; 127 = 1.984375 * 2^6: adding what is missing from 1.984375 to 2 carries into the exponent when it is exceeded.
+  (func $exponent (param $largest i32) (result i32)
+    (local $e i32)
+    (if (i32.or (i32.ge_u (local.get $largest) (i32.const 0x7f800000))
+                (i32.le_u (local.get $largest) (i32.const 0x00400000)))
+      (then (return (i32.const 0))))
+    (local.set $e (i32.sub
+      (i32.shr_u (i32.add (local.get $largest) (i32.const 0x1ffff)) (i32.const 23)) (i32.const 6)))
+    (select (i32.const 1) (local.get $e) (i32.lt_s (local.get $e) (i32.const 1))))
+
+  ;; The scale's bits: NaN for a block that holds one or an infinity, 0 for one that is all but zero.
+  (func $scaleBits (param $largest i32) (param $exponent i32) (result i32)
+    (if (i32.ge_u (local.get $largest) (i32.const 0x7f800000)) (then (return (i32.const 0x7fc00000))))
+    (i32.shl (local.get $exponent) (i32.const 23)))
+
+  ;; 1 / scale, or 0 without a scale, so that every code becomes 0.
+  (func $inverse (param $exponent i32) (result v128)
+    (if (i32.eqz (local.get $exponent)) (then (return (v128.const i32x4 0 0 0 0))))
+    (i32x4.splat (i32.shl (i32.sub (i32.const 254) (local.get $exponent)) (i32.const 23))))
+
+  ;; Four codes as integers: rounded to nearest even; within +-127 because of the scale.
+  (func $codes (param $x v128) (param $inverse v128) (result v128)
+    (i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul (local.get $x) (local.get $inverse)))))
+
+  ;; int8: a scale and 256 codes a block
+  (func (export "encodeInt8") (param $scales i32) (param $out i32) (param $from i32) (param $blocks i32)
+    (local $end i32) (local $largest i32) (local $e i32) (local $i v128)
+    (block $done (loop $block
+      (br_if $done (i32.eqz (local.get $blocks)))
+      (local.set $largest (call $largest (local.get $from)))
+      (local.set $e (call $exponent (local.get $largest)))
+      (i32.store (local.get $scales) (call $scaleBits (local.get $largest) (local.get $e)))
+      (local.set $i (call $inverse (local.get $e)))
+      (local.set $end (i32.add (local.get $from) (i32.const 1024)))
+      (loop $next
+        (v128.store (local.get $out) (i8x16.narrow_i16x8_s
+          (i16x8.narrow_i32x4_s
+            (call $codes (v128.load (local.get $from)) (local.get $i))
+            (call $codes (v128.load offset=16 (local.get $from)) (local.get $i)))
+          (i16x8.narrow_i32x4_s
+            (call $codes (v128.load offset=32 (local.get $from)) (local.get $i))
+            (call $codes (v128.load offset=48 (local.get $from)) (local.get $i)))))
+        (local.set $from (i32.add (local.get $from) (i32.const 64)))
+        (local.set $out (i32.add (local.get $out) (i32.const 16)))
+        (br_if $next (i32.lt_u (local.get $from) (local.get $end))))
+      (local.set $scales (i32.add (local.get $scales) (i32.const 4)))
+      (local.set $blocks (i32.sub (local.get $blocks) (i32.const 1)))
+      (br $block))))
+
+  ;; int8, keeping residual[i] = (from[i] - decoded) * unit in bf16
+  (func (export "encodeInt8Keeping")
+    (param $scales i32) (param $out i32) (param $from i32) (param $residual i32) (param $unit f32) (param $blocks i32)
+    (local $end i32) (local $largest i32) (local $e i32) (local $i v128) (local $s v128) (local $u v128)
+    (local $a v128) (local $b v128) (local $p v128) (local $q v128)
+    (local.set $u (f32x4.splat (local.get $unit)))
+    (block $done (loop $block
+      (br_if $done (i32.eqz (local.get $blocks)))
+      (local.set $largest (call $largest (local.get $from)))
+      (local.set $e (call $exponent (local.get $largest)))
+      (i32.store (local.get $scales) (call $scaleBits (local.get $largest) (local.get $e)))
+      (local.set $s (v128.load32_splat (local.get $scales)))
+      (local.set $i (call $inverse (local.get $e)))
+      (local.set $end (i32.add (local.get $from) (i32.const 1024)))
+      (loop $next
+        (local.set $a (v128.load (local.get $from)))
+        (local.set $b (v128.load offset=16 (local.get $from)))
+        (local.set $p (call $codes (local.get $a) (local.get $i)))
+        (local.set $q (call $codes (local.get $b) (local.get $i)))
+        (v128.store64_lane 0 (local.get $out) (i8x16.narrow_i16x8_s
+          (i16x8.narrow_i32x4_s (local.get $p) (local.get $q)) (v128.const i32x4 0 0 0 0)))
+        (v128.store (local.get $residual) (i16x8.narrow_i32x4_u
+          (call $round (call $lost (local.get $a)
+            (f32x4.mul (f32x4.convert_i32x4_s (local.get $p)) (local.get $s)) (local.get $u)))
+          (call $round (call $lost (local.get $b)
+            (f32x4.mul (f32x4.convert_i32x4_s (local.get $q)) (local.get $s)) (local.get $u)))))
+        (local.set $from (i32.add (local.get $from) (i32.const 32)))
+        (local.set $out (i32.add (local.get $out) (i32.const 8)))
+        (local.set $residual (i32.add (local.get $residual) (i32.const 16)))
+        (br_if $next (i32.lt_u (local.get $from) (local.get $end))))
+      (local.set $scales (i32.add (local.get $scales) (i32.const 4)))
+      (local.set $blocks (i32.sub (local.get $blocks) (i32.const 1)))
+      (br $block))))
+
+  ;; int8 back to floats
+  (func (export "decodeInt8") (param $to i32) (param $scales i32) (param $in i32) (param $blocks i32)
+    (local $end i32) (local $s v128) (local $half v128)
+    (block $done (loop $block
+      (br_if $done (i32.eqz (local.get $blocks)))
+      (local.set $s (v128.load32_splat (local.get $scales)))
+      (local.set $end (i32.add (local.get $to) (i32.const 1024)))
+      (loop $next
+        (local.set $half (i16x8.extend_low_i8x16_s (v128.load64_zero (local.get $in))))
+        (v128.store (local.get $to) (f32x4.mul (local.get $s)
+          (f32x4.convert_i32x4_s (i32x4.extend_low_i16x8_s (local.get $half)))))
+        (v128.store offset=16 (local.get $to) (f32x4.mul (local.get $s)
+          (f32x4.convert_i32x4_s (i32x4.extend_high_i16x8_s (local.get $half)))))
+        (local.set $to (i32.add (local.get $to) (i32.const 32)))
+        (local.set $in (i32.add (local.get $in) (i32.const 8)))
+        (br_if $next (i32.lt_u (local.get $to) (local.get $end))))
+      (local.set $scales (i32.add (local.get $scales) (i32.const 4)))
+      (local.set $blocks (i32.sub (local.get $blocks) (i32.const 1)))
+      (br $block))))
+)

@@ -1,11 +1,12 @@
 /** A daemon that runs: what its parts share, and the ring that it opens. */
 import { readFile } from 'node:fs/promises'
-import { createRing, type Ring, type StateProvider, type ViewStore } from '@gym-node/ring'
+import { createRing, type ReachVerdict, type Ring, type StateProvider, type ViewStore } from '@gym-node/ring'
 import type { Identity } from '@gym-node/wire'
 import type { NodeConfig } from './config/schema.ts'
 import { errnoOf } from './errors.ts'
 import { ringLogger } from './event-sink.ts'
 import type { Logger } from './log.ts'
+import { ringNetwork } from './network/ring-network.ts'
 import type { ParentLink } from './parent-link.ts'
 import type { PauseSwitch } from './pause-switch.ts'
 import type { ServiceManager } from './service-manager.ts'
@@ -56,6 +57,9 @@ export async function openRing(
     listen: options.listen,
     bootstrap: options.bootstrap,
     mdns: options.mdns,
+    network: await ringNetwork(config.network, running.paths.peers),
+    ...(config.network.allow === null ? {} : { allow: config.network.allow }),
+    deny: config.network.deny,
     minMembers: options.min_members,
     quorum: options.quorum,
     peerTimeoutMs: options.peer_timeout_ms,
@@ -69,12 +73,20 @@ export async function openRing(
   })
   ring.on('view', (view) => running.emit({ type: 'view', epoch: view.epoch, members: view.members }))
   ring.on('error', (error) => running.emit({ type: 'error', code: error.code, message: error.message }))
+  ring.on('reachability', (verdict) => logReachability(log, verdict))
   await ring.start()
   await writeWhereabouts(running, ring.addresses)
   parent.send({ type: 'listening', peerId: ring.peerId, addresses: ring.addresses, http: running.http })
   log.info({ addresses: ring.addresses, http: running.http }, 'listening')
   running.service.ready()
   return ring
+}
+
+/** At start, and when it changes: can others reach this node, and if not, what its operator can do. */
+function logReachability(log: Logger, { state, seen, advice }: ReachVerdict): void {
+  const text = `reachability ${state}: ${seen}${advice === '' ? '' : `; ${advice}`}`
+  if (advice === '') log.info({ reachability: state }, text)
+  else log.warn({ reachability: state }, text)
 }
 
 /** The ring's promises and its last result, each in a durable file of its own. */

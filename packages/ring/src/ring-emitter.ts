@@ -5,7 +5,13 @@ type Listeners = { [E in keyof RingEvents]: Set<(value: RingEvents[E]) => void> 
 
 /** A typed set of listeners per event. */
 export class RingEmitter {
-  readonly #listeners: Listeners = { view: new Set(), round: new Set(), peer: new Set(), error: new Set() }
+  readonly #listeners: Listeners = {
+    view: new Set(),
+    round: new Set(),
+    peer: new Set(),
+    reachability: new Set(),
+    error: new Set(),
+  }
 
   /** Adds a listener; the returned function removes it. */
   on<E extends keyof RingEvents>(event: E, listener: (value: RingEvents[E]) => void): () => void {

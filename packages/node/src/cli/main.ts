@@ -8,11 +8,13 @@ import { deltaCommand } from './delta.ts'
 import { doctorCommand } from './doctor.ts'
 import { initCommand } from './init.ts'
 import { errorLine, presentError } from './present.ts'
+import { relayCommand } from './relay.ts'
 import { ringCommand } from './ring.ts'
 import { serviceCommand } from './service.ts'
 import { sftCommand } from './sft.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
+import { swarmKeyCommand } from './swarm-key.ts'
 import { watchCommands } from './watch.ts'
 
 /** Where commands leave an exit code that is not 0 without an error (a check that said no). */
@@ -55,6 +57,8 @@ export function buildProgram(outcome: Outcome): Command {
     deltaCommand(outcome),
     doctorCommand(outcome),
     serviceCommand(),
+    relayCommand(),
+    swarmKeyCommand(),
     sftCommand(),
     benchCommand(),
     completionCommand(() => program),

@@ -18,6 +18,7 @@ export interface PresentedError {
 const RING_NEXT: Readonly<Record<string, { exit: ExitName; next: string }>> = {
   PORT_IN_USE: { exit: 'network', next: NODE_ERRORS.PORT_IN_USE.next },
   BAD_ADDRESS: { exit: 'usage', next: 'correct ring.listen and ring.bootstrap' },
+  BAD_SWARM_KEY: { exit: 'usage', next: 'name a file that `gym-node swarm-key` has written' },
   BAD_ARGUMENT: { exit: 'usage', next: 'correct the section ring of the configuration' },
   BAD_STORE: {
     exit: 'state',

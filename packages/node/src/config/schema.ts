@@ -4,7 +4,6 @@
  */
 import { gspoConfigSchema } from '@gym-node/gspo'
 import { DELTA_DTYPES } from '@gym-node/wire'
-import { multiaddr } from '@multiformats/multiaddr'
 import { z } from 'zod'
 import {
   DEFAULT_AGGREGATE_INTERVAL,
@@ -19,14 +18,11 @@ import {
   VALIDATOR_PATH_KEYS,
   validatorConfigSchema,
 } from '../validate/validator-config.ts'
+import { multiaddrText, NETWORK_PATH_KEYS, networkConfigSchema } from '../network/config.ts'
 import { LOG_FORMATS, LOG_LEVELS } from '../log-levels.ts'
 
 const MAX_PORT = 65_535
 const MAX_SEED = 0xffff_ffff
-
-const multiaddrText = z
-  .string()
-  .refine(isMultiaddr, { error: 'not a multiaddr; expected something like /ip4/203.0.113.7/tcp/4160' })
 
 const logSchema = z.strictObject({
   level: z
@@ -178,6 +174,16 @@ export const loopShape = {
     .describe('How the mean delta moves the shared adapter; the same on every node.'),
 } as const
 
+const tracingSchema = z.strictObject({
+  endpoint: z
+    .url({ protocol: /^https?$/ })
+    .nullable()
+    .default(null)
+    .describe(
+      'Trace receiver of an OTLP/HTTP collector, such as http://127.0.0.1:4318/v1/traces. null traces nothing. Needs the OpenTelemetry packages.',
+    ),
+})
+
 /** The whole file. */
 export const nodeConfigSchema = z.strictObject({
   state_dir: z
@@ -198,7 +204,9 @@ export const nodeConfigSchema = z.strictObject({
     .describe('worker trains; validator audits the deltas of workers and never trains.'),
   log: logSchema.prefault({}).describe('Logging, to standard output.'),
   ring: ringSchema.prefault({}).describe('The peers.'),
+  network: networkConfigSchema.prefault({}).describe('How peers find each other.'),
   http: httpSchema.prefault({}).describe('The status server.'),
+  tracing: tracingSchema.prefault({}).describe('OpenTelemetry traces.'),
   attestation: attestationConfigSchema.prefault({}).describe('Proof of the machine in each delta.'),
   audit: auditConfigSchema.prefault({}).describe('What a worker offers to validators.'),
   validator: validatorConfigSchema.prefault({}).describe('What a validator does.'),
@@ -216,15 +224,7 @@ export const PATH_KEYS: readonly string[] = [
   'train.adapter',
   'train.dataset',
   'train.rewards.*.module',
+  ...NETWORK_PATH_KEYS,
   ...ATTESTATION_PATH_KEYS,
   ...VALIDATOR_PATH_KEYS,
 ]
-
-function isMultiaddr(text: string): boolean {
-  try {
-    multiaddr(text)
-    return true
-  } catch {
-    return false // the refinement's message says what was expected
-  }
-}

@@ -179,6 +179,8 @@ class RingRun {
         min_members: nodes,
         quorum: nodes === 2 ? 'any' : 'majority',
       },
+      // On one machine everybody is found through the first, and nobody is asked for the way out.
+      network: { dht: 'off', relay: 'off', hole_punching: false, reachability: false },
       http: { port: 0 },
       train: { ...train, rounds, seed: nodeSeed(this.#order.seed, index) },
     }

@@ -20,6 +20,8 @@ export interface StatePaths {
   readonly sequence: string
   readonly view: string
   readonly result: string
+  /** addresses of peers that were met */
+  readonly peers: string
   readonly daemon: string
 }
 
@@ -42,6 +44,7 @@ export function statePaths(root: string): StatePaths {
     sequence: join(at, 'sequence'),
     view: join(at, 'view'),
     result: join(at, 'result'),
+    peers: join(at, 'peers.json'),
     daemon: join(at, 'daemon.json'),
   }
 }

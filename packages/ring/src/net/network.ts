@@ -30,6 +30,8 @@ export interface NetworkParts {
   readonly logger: RingLogger
   readonly isObserver: boolean
   readonly onRejected: (error: RingError) => void
+  /** whether others can dial this node, whenever that is judged anew */
+  readonly onVerdict: (verdict: ReachVerdict) => void
 }
 
 /** Starts after libp2p, stops before it. */
@@ -165,7 +167,7 @@ export class Network {
   }
 
   #judge(): void {
-    const { logger } = this.#p
+    const { onVerdict } = this.#p
     const before = this.#verdict.state
     const verdict = judgeReachability({
       listening: this.#listening,
@@ -174,9 +176,7 @@ export class Network {
     })
     this.#verdict = verdict
     if (verdict.state === before) return
-    const fields = { reachability: verdict.state, seen: verdict.seen }
-    if (verdict.advice === '') logger.info(fields, `reachability: ${verdict.state}, ${verdict.seen}`)
-    else logger.warn(fields, `reachability: ${verdict.state}, ${verdict.seen}; ${verdict.advice}`)
+    onVerdict(verdict)
     if (verdict.state === 'public') this.#announceSeen()
   }
 

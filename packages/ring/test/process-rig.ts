@@ -3,9 +3,18 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { WorkerConfig, WorkerReport } from './worker.ts'
+import type { WorkerConfig, WorkerOrder, WorkerReport } from './worker.ts'
 
 type RoundReport = Extract<WorkerReport, { at: 'round' }>
+
+/** Where and how the process of a node runs; by default as a child of this one, on loopback. */
+export interface ProcessHost {
+  readonly listen: readonly string[]
+  /** a command that runs the node in front of its own command line, for example `ip netns exec NAME` */
+  readonly through: readonly string[]
+}
+
+const LOOPBACK: ProcessHost = { listen: ['/ip4/127.0.0.1/tcp/0'], through: [] }
 
 /** One ring of processes, in a folder of its own. */
 export class ProcessRing {
@@ -19,8 +28,24 @@ export class ProcessRing {
   #waiters: (() => void)[] = []
   #failure: Error | null = null
 
-  constructor(settings: Omit<WorkerConfig, 'node' | 'dir' | 'bootstrap'>) {
+  readonly #hostOf: (node: number) => ProcessHost
+
+  constructor(
+    settings: Omit<WorkerConfig, 'node' | 'dir' | 'bootstrap'>,
+    hostOf: (node: number) => ProcessHost = () => LOOPBACK,
+  ) {
     this.#settings = settings
+    this.#hostOf = hostOf
+  }
+
+  /** The nodes whose processes live. */
+  get running(): number[] {
+    return [...this.#children.keys()].sort((a, b) => a - b)
+  }
+
+  /** Makes a node do something to itself; see `WorkerOrder`. */
+  order(node: number, order: WorkerOrder): void {
+    this.#children.get(node)?.send(order)
   }
 
   /** Starts node n; it finds the others through any that run now. Resolves when it listens. */
@@ -28,9 +53,13 @@ export class ProcessRing {
     const dir = join(this.dir, String(node))
     mkdirSync(dir, { recursive: true })
     const bootstrap = [...this.#addresses].filter(([n]) => n !== node).flatMap(([, list]) => list)
-    const config: WorkerConfig = { ...this.#settings, node, dir, bootstrap }
+    const { listen, through } = this.#hostOf(node)
+    const ring = { ...this.#settings.ring, listen }
+    const config: WorkerConfig = { ...this.#settings, ring, node, dir, bootstrap }
     const worker = new URL('./worker.ts', import.meta.url)
-    const child = fork(worker, [JSON.stringify(config)], { execArgv: ['--conditions=gym-source'] })
+    const [execPath = process.execPath, ...rest] = [...through, process.execPath]
+    const execArgv = [...rest, '--conditions=gym-source']
+    const child = fork(worker, [JSON.stringify(config)], { execPath, execArgv })
     this.#children.set(node, child)
     child.on('message', (message) => this.#onReport(node, message as WorkerReport))
     child.on('exit', () => {
@@ -54,7 +83,7 @@ export class ProcessRing {
   /** Asks for a polite leave. */
   async leave(node: number): Promise<void> {
     this.#addresses.delete(node)
-    this.#children.get(node)?.send('leave')
+    this.order(node, 'leave')
     await this.until(() => !this.#children.has(node), `node ${node} has left`)
   }
 

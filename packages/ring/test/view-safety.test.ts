@@ -5,6 +5,7 @@
 import { describe, it } from 'node:test'
 import assert from 'node:assert/strict'
 import type { Ballot, Promised, Start, StatusMessage } from '../src/view/messages.ts'
+import { decodeDurable, encodeDurable } from '../src/view/store-codec.ts'
 import { MachineRig, type Envelope } from './machine-rig.ts'
 
 const RESULT = 'aa'
@@ -175,6 +176,24 @@ describe('a ballot', () => {
       rig.state('a').durable.view?.members.map((m) => m.peer),
       ['a'],
     )
+  })
+})
+
+describe('numbers at their end', () => {
+  it('stop the protocol rather than be stored where they cannot be read back', () => {
+    const rig = new MachineRig(['a', 'b', 'c'])
+    const view = rig.state('b').durable.view
+    assert.ok(view !== null)
+    const message = { t: 'decided', value: { ...view, epoch: 0xffff_ffff } } as const
+    rig.post('b', { on: 'message', from: 'c', message })
+    rig.post('b', { on: 'disconnected', peer: 'a' })
+    for (let i = 0; i < 100; i++) {
+      rig.now += 50
+      rig.post('b', { on: 'connected', peer: 'c' })
+      rig.post('b', { on: 'tick' })
+    }
+    assert.equal(rig.state('b').proposal, null)
+    assert.deepEqual(decodeDurable(encodeDurable(rig.durable('b'))), rig.durable('b'))
   })
 })
 

@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { open, rename } from 'node:fs/promises'
+import net from 'node:net'
 import { createRing, RingError, type RingOptions } from '../src/index.ts'
 import { identityOf, loggerFor, ToyState } from './rig.ts'
 
@@ -30,6 +31,12 @@ export type WorkerReport =
     }
   | { readonly at: 'adopted'; readonly round: number }
   | { readonly at: 'failed'; readonly message: string }
+
+/**
+ * What a worker can be told over IPC: to leave; to give the round in progress up; to flip a bit in the next large write
+ * to the network; to move its wall clock by an hour.
+ */
+export type WorkerOrder = 'leave' | 'cancel' | 'corrupt' | 'skew'
 
 const config = JSON.parse(process.argv[2] ?? '') as WorkerConfig
 const statePath = `${config.dir}/state.json`
@@ -92,11 +99,43 @@ const ring = await createRing({
 })
 
 let leaving = false
-process.on('message', (message) => {
-  if (message !== 'leave') return
-  leaving = true
-  void ring.stop().then(() => process.exit(0))
+let round: AbortController | null = null
+const CANCELLED = new Error('cancelled')
+process.on('message', (order: WorkerOrder) => {
+  switch (order) {
+    case 'leave':
+      leaving = true
+      void ring.stop().then(() => process.exit(0))
+      break
+    case 'cancel':
+      round?.abort(CANCELLED)
+      break
+    case 'corrupt':
+      corruptNextWrite()
+      break
+    case 'skew': {
+      const now = Date.now.bind(Date)
+      Date.now = () => now() + 3_600_000
+      break
+    }
+  }
 })
+
+/** One bit of the next write of more than 1000 bytes arrives changed, whatever it belongs to. */
+function corruptNextWrite(): void {
+  const prototype = net.Socket.prototype
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- it is put back, and called on the socket
+  const write = prototype.write
+  prototype.write = function (this: net.Socket, chunk: unknown, ...rest: unknown[]) {
+    if (!(chunk instanceof Uint8Array) || chunk.byteLength < 1000) {
+      return Reflect.apply(write, this, [chunk, ...rest]) as boolean
+    }
+    prototype.write = write
+    const changed = Buffer.from(chunk)
+    changed[500] = (changed[500] ?? 0) ^ 4
+    return Reflect.apply(write, this, [changed, ...rest]) as boolean
+  }
+}
 
 await ring.start()
 report({ at: 'listening', peerId: ring.peerId, addresses: ring.addresses })
@@ -104,22 +143,23 @@ report({ at: 'listening', peerId: ring.peerId, addresses: ring.addresses })
 async function oneRound(): Promise<void> {
   await ring.ready()
   if (config.thinkMs > 0) await new Promise((resolve) => setTimeout(resolve, config.thinkMs))
-  const round = state.round + 1
-  const vector = Float32Array.from({ length: config.length }, (_, k) => element(config.node, round, k))
-  report({ at: 'reducing', round })
-  const result = await ring.allReduce(vector, { round, weight: 1 })
+  const next = state.round + 1
+  const vector = Float32Array.from({ length: config.length }, (_, k) => element(config.node, next, k))
+  report({ at: 'reducing', round: next })
+  round = new AbortController()
+  const result = await ring.allReduce(vector, { round: next, weight: 1, signal: round.signal })
   const nodes = result.contributors.map((peer) => identities.indexOf(peer))
   for (let k = 0; k < config.length; k += 97) {
-    const expected = Math.fround(nodes.reduce((sum, n) => sum + element(n, round, k), 0) / nodes.length)
+    const expected = Math.fround(nodes.reduce((sum, n) => sum + element(n, next, k), 0) / nodes.length)
     if (result.mean[k] !== expected) {
-      throw new Error(`round ${round}, element ${k} is ${result.mean[k]}, expected ${expected}`)
+      throw new Error(`round ${next}, element ${k} is ${result.mean[k]}, expected ${expected}`)
     }
   }
-  state.apply(round, result.hash)
+  state.apply(next, result.hash)
   await state.save()
   const hash = Buffer.from(result.hash).toString('hex')
   const { epoch, members } = result.view
-  report({ at: 'round', round, hash, epoch, members, attempts: result.attempts })
+  report({ at: 'round', round: next, hash, epoch, members, attempts: result.attempts })
 }
 
 while (!leaving) {
@@ -127,7 +167,7 @@ while (!leaving) {
     await oneRound()
   } catch (thrown) {
     const isRetry = thrown instanceof RingError && ['ROUND_SUPERSEDED', 'OUT_OF_SYNC'].includes(thrown.code)
-    if (isRetry) continue
+    if (isRetry || thrown === CANCELLED) continue
     if (thrown instanceof RingError && thrown.code === 'STOPPED') break
     report({ at: 'failed', message: String(thrown) })
     break

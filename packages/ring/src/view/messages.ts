@@ -6,6 +6,9 @@ import { z } from 'zod'
 
 const MAX_MEMBERS = 1024
 
+/** The last epoch there can be: a u32, as in frames and handshakes. */
+export const MAX_EPOCH = 0xffff_ffff
+
 /** Accepted geneses remembered by a node without a view: one that old has been decided or given up long ago. */
 export const MAX_INVITED = 8
 
@@ -26,7 +29,7 @@ const markSchema = z.strictObject({ round, hash: hex })
 /** The value that Paxos decides for an epoch. */
 export const viewValueSchema = z.strictObject({
   ringId: hex.min(1),
-  epoch: z.number().int().min(1).max(0xffff_ffff),
+  epoch: z.number().int().min(1).max(MAX_EPOCH),
   members: z.array(memberSchema).min(1).max(MAX_MEMBERS),
   start: startSchema,
 })

@@ -5,7 +5,16 @@
 import { createHash } from 'node:crypto'
 import type { Effect, MachineState, Proposal } from './state.ts'
 import { aliveAcceptors, compareBallots, isAcceptor, majorityOf, reachedRound, statusOf } from './state.ts'
-import type { Ballot, Mark, Member, Promised, Start, ViewMessage, ViewValue } from './messages.ts'
+import {
+  MAX_EPOCH,
+  type Ballot,
+  type Mark,
+  type Member,
+  type Promised,
+  type Start,
+  type ViewMessage,
+  type ViewValue,
+} from './messages.ts'
 import { adoptView, stopRound } from './adopt.ts'
 
 type Of<T extends ViewMessage['t']> = Extract<ViewMessage, { t: T }>
@@ -17,6 +26,8 @@ export function startBallot(s: MachineState, membersNow: () => Member[], out: Ef
   const needed = quorumSize(s, view)
   if (aliveAcceptors(s).length < needed) return
   const n = Math.max(s.highestBallot, s.durable.promised?.n ?? 0) + 1
+  // Only a member that lies brings numbers to their end; better to stand still than to store what cannot be read back.
+  if (view.epoch >= MAX_EPOCH || n > Number.MAX_SAFE_INTEGER) return
   const ballot: Ballot = { n, peer: s.options.self }
   const epoch = view.epoch + 1
   const retryAt = s.now + (s.options.peerTimeoutMs / 2) * (1 + jitter(ballot))

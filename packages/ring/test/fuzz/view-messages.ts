@@ -49,7 +49,7 @@ function turn(random: Random): Turn {
 
 function value(random: Random): ViewValue {
   const members = Array.from({ length: 1 + random.below(5) }, () => member(random))
-  return { ringId: pick(random, RINGS), epoch: 1 + small(random), members, start: start(random) }
+  return { ringId: pick(random, RINGS), epoch: Math.max(1, small(random)), members, start: start(random) }
 }
 
 function status(random: Random): StatusMessage {

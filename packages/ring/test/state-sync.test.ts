@@ -70,7 +70,9 @@ async function withServers(
   run: (scene: Scene) => Promise<void>,
 ): Promise<void> {
   const joiner = identityOf(0)
-  const nodes = await Promise.all([joiner, ...servers.map((_, i) => identityOf(i + 1))].map((id) => startBareNode(id)))
+  const nodes = await Promise.all(
+    [joiner, ...servers.map((_, i) => identityOf(i + 1))].map((id) => startBareNode(id)),
+  )
   const [own, ...holders] = nodes
   assert.ok(own)
   const asked: { server: number; offset: number }[] = []
@@ -105,7 +107,7 @@ async function withServers(
   try {
     await run({ fetcher, sources, refused, asked })
   } finally {
-    await Promise.all(nodes.map((node) => node.stop()))
+    await Promise.all(nodes.map(async (node) => node.stop()))
   }
 }
 
@@ -118,7 +120,8 @@ function watched(
 ): SealedLink {
   const send = link.send.bind(link)
   link.send = (header, payload) => {
-    if (header.kind === FRAME_KIND.stateRequest) asked.push({ server, offset: parseStateRequest(payload).offset })
+    if (header.kind === FRAME_KIND.stateRequest)
+      asked.push({ server, offset: parseStateRequest(payload).offset })
     return send(header, payload)
   }
   const onFrame = link.onFrame.bind(link)

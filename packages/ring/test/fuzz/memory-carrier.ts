@@ -33,8 +33,8 @@ export class MemoryCarrier implements Carrier {
     this.#inbox.receive(sink)
   }
 
-  onEnd(handler: (reason: RingError) => void): void {
-    this.#inbox.onEnd(handler)
+  onEnd(handler: (reason: RingError) => void): () => void {
+    return this.#inbox.onEnd(handler)
   }
 
   close(): Promise<void> {

@@ -15,11 +15,13 @@ import {
   DEFAULT_MAX_DECODING_ROWS,
   DEFAULT_MICRO_BATCH_TOKENS,
   DEFAULT_PROMPTS_PER_STEP,
+  DEFAULT_QUANT_BLOCK,
   DEFAULT_REWARD_BATCH_SIZE,
   DEFAULT_REWARD_TIMEOUT_MS,
   DEFAULT_ROLLOUT_CONCURRENCY,
   DEFAULT_ROLLOUT_TIMEOUT_MS,
   DEFAULT_THREADS,
+  QUANT_BLOCKS,
 } from './defaults.ts'
 import { GspoError } from './errors.ts'
 import { LORA_TARGETS } from './lora.ts'
@@ -117,6 +119,10 @@ export const gspoConfigSchema = z.strictObject({
       'Memory that the engine may take, MB of 2^20 bytes; batches run in smaller parts to keep below it',
     ),
   use_4bit: z.boolean().default(false).describe('Keep the frozen weights in 4 bits'),
+  quant_block_size: z
+    .literal([...QUANT_BLOCKS])
+    .default(DEFAULT_QUANT_BLOCK)
+    .describe('Weights of a row that share a scale in 4 bits; smaller is closer to float32 and slower'),
   lora_rank: positiveInteger.default(DEFAULT_LORA_RANK).describe('Rank of the adapter'),
   lora_alpha: z
     .number()

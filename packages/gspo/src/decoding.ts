@@ -8,7 +8,7 @@ import { cacheNames, LEVELS_INPUT, stepMaskName } from './models/decode-graph.ts
 import { CHUNK_TOKENS } from './models/delta-rule.ts'
 import { LINEAR_INPUTS } from './models/training-graph.ts'
 import { gatherBlocks, RecurrentStates } from './recurrent-states.ts'
-import type { Decoding } from './policy-types.ts'
+import type { Decoding, PartSums } from './policy-types.ts'
 
 /** What decoding needs from its policy. */
 export interface DecodingHost {
@@ -16,7 +16,10 @@ export interface DecodingHost {
   readonly session: Session
   /** Runs the graph of probabilities; compiled when first asked for. */
   probabilitySession(): Promise<Session>
-  readonly adapter: Feed
+  /** The same for sums over the vocabulary; undefined where it does not divide. */
+  partSumsSession(): Promise<Session | undefined>
+  /** The adapter's matrices by name. */
+  readonly adapter: Readonly<Record<string, Feed>>
   /** Rotary tables for at least so many positions. */
   ropeTables(positions: number): { cos: Feed; sin: Feed }
 }
@@ -28,6 +31,12 @@ export async function startDecoding(host: DecodingHost, prompts: readonly Int32A
   const decoding = new CachedDecoding(host, prompts)
   await decoding.prefill(prompts)
   return decoding
+}
+
+function inverseOf(temperature: number): Feed {
+  if (!(temperature > 0))
+    throw new GspoError('BAD_OPTION', `temperature is ${temperature}; it must be above 0`)
+  return { dims: [], values: Float32Array.of(1 / temperature) }
 }
 
 class CachedDecoding implements Decoding {
@@ -80,19 +89,30 @@ class CachedDecoding implements Decoding {
 
   async probabilities(temperature: number): Promise<Float32Array> {
     this.checkOpen()
-    if (!(temperature > 0))
-      throw new GspoError('BAD_OPTION', `temperature is ${temperature}; it must be above 0`)
     const dims = [this.rows, this.host.config.vocabSize]
     if (this.chances.length !== this.logits.length) this.chances = new Float32Array(this.logits.length)
     const session = await this.host.probabilitySession()
     await session.run(
       {
         logits: { dims, values: this.logits },
-        inverse_temperature: { dims: [], values: Float32Array.of(1 / temperature) },
+        inverse_temperature: inverseOf(temperature),
       },
       { probabilities: { dims, values: this.chances } },
     )
     return this.chances
+  }
+
+  async partSums(temperature: number): Promise<PartSums | undefined> {
+    this.checkOpen()
+    const session = await this.host.partSumsSession()
+    if (session === undefined) return undefined
+    const { largest, sums } = await session.run({
+      logits: { dims: [this.rows, this.host.config.vocabSize], values: this.logits },
+      inverse_temperature: inverseOf(temperature),
+    })
+    if (!(largest?.values instanceof Float32Array && sums?.values instanceof Float32Array))
+      throw new GspoError('ENGINE_FAILED', 'the sums over the vocabulary are no floats')
+    return { largest: largest.values, sums: sums.values }
   }
 
   async step(tokens: Int32Array): Promise<void> {
@@ -135,7 +155,7 @@ class CachedDecoding implements Decoding {
       },
       cos,
       sin,
-      adapter,
+      ...adapter,
     }
     for (const window of new Set(config.windows))
       feeds[stepMaskName(window)] = {

@@ -64,8 +64,11 @@ export const CHILD_START_TIMEOUT_MS = 600_000
 /** Largest number of failed rewards described in one step's record. */
 export const MAX_REPORTED_REWARD_FAILURES = 16
 
-/** Weights that share a scale in 4-bit mode: the smallest group is the most exact, at 5 bits a weight in all. */
-export const QUANT_BLOCK = 32
+/** Numbers of a row that may share a scale in 4-bit mode: what the engine's kernels take. */
+export const QUANT_BLOCKS = [32, 64, 128] as const
+
+/** Block of 4-bit mode: 4.25 bits a weight; decodes 1.4 times as fast as blocks of 32, whose error is an eighth less. */
+export const DEFAULT_QUANT_BLOCK = 128
 
 /** Tokens by which a KV cache grows: larger blocks are copied less often, smaller ones leave less unused. */
 export const CACHE_BLOCK_TOKENS = 16

@@ -20,6 +20,8 @@ export interface PolicyOptions {
   threads: number
   /** Keeps the frozen linear layers in 4 bits, blockwise; the head too, in 8 bits, when decoding. */
   use4bit?: boolean
+  /** Numbers of a row that share a scale in 4 bits: 32, 64 or 128. */
+  quantBlock?: 32 | 64 | 128
   /** Memory that this process may take, MB of 2^20 bytes: batches run in smaller parts to keep below it. */
   memoryLimitMb?: number
 }
@@ -127,6 +129,14 @@ export interface LossResult {
   unreached: ReadonlySet<number>
 }
 
+/** Unnormalised probabilities in sum: enough to draw tokens of a large vocabulary without computing all of them. */
+export interface PartSums {
+  /** [rows]: the largest logit. */
+  readonly largest: Float32Array
+  /** [rows, parts]: sums of exp((logit - largest) / temperature). */
+  readonly sums: Float32Array
+}
+
 /** Autoregressive decoding with a KV cache that grows by one token a row at each step. */
 export interface Decoding {
   readonly rows: number
@@ -137,6 +147,8 @@ export interface Decoding {
    * exponentials take JavaScript as long as a small model's step. Overwritten by the next call.
    */
   probabilities(temperature: number): Promise<Float32Array>
+  /** Sums over parts of the vocabulary, computed by the engine; undefined where it has no equal parts. */
+  partSums(temperature: number): Promise<PartSums | undefined>
   /** Appends one token to each row. */
   step(tokens: Int32Array): Promise<void>
   /** Keeps, reorders or repeats rows: forks a group from one prompt, drops finished rows. */

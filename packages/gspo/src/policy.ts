@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
 import { startDecoding } from './decoding.ts'
-import { HEAD_CHUNK_LOGITS } from './defaults.ts'
+import { DEFAULT_QUANT_BLOCK, HEAD_CHUNK_LOGITS } from './defaults.ts'
 import type { Engine, Feed, Session } from './engine/engine.ts'
 import { createEngine } from './engine/create.ts'
 import { GspoError } from './errors.ts'
@@ -11,7 +11,7 @@ import type { WeightSource } from './graph/ops.ts'
 import { adapterLayout, checkLoraConfig, initialAdapter } from './lora.ts'
 import { lossFeeds, lossMetrics, lossWeights } from './loss-terms.ts'
 import { readModelConfig, type ModelConfig } from './models/config.ts'
-import { decodeGraph, probabilityGraph } from './models/decode-graph.ts'
+import { decodeGraph, partSumsGraph, probabilityGraph, vocabularyPart } from './models/decode-graph.ts'
 import { ADAPTER_INPUT, headName } from './models/layers.ts'
 import { lossVariant } from './models/loss.ts'
 import { expertModule, loraSites } from './models/modules.ts'
@@ -61,6 +61,7 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   unfinished.defer(() => engine.close())
   const prepared = await prepareCheckpoint(checkpoint, matrices, {
     use4bit,
+    block: options.quantBlock ?? DEFAULT_QUANT_BLOCK,
     canWiden: engine.weights === 'copied',
   })
   unfinished.defer(() => prepared.dispose())
@@ -110,6 +111,8 @@ class GraphPolicy implements Policy {
   private readonly sessions = new Map<string, Promise<Session>>()
   private readonly adapter: Feed
   private readonly noAdapter: Feed
+  /** Views of `adapter`, one a matrix. */
+  private readonly matrices: Readonly<Record<string, Feed>>
   private readonly ropeFeeds: RopeCache
   private isClosed = false
 
@@ -131,7 +134,14 @@ class GraphPolicy implements Policy {
     this.adapterLayout = source.layout
     this.ropeFeeds = createRopeCache(source.config)
     const { length } = source.layout
-    this.adapter = { dims: [length], values: new Float32Array(length) }
+    const values = new Float32Array(length)
+    this.adapter = { dims: [length], values }
+    this.matrices = Object.fromEntries(
+      source.layout.tensors.map(({ name, shape, offset }) => [
+        name,
+        { dims: shape, values: values.subarray(offset, offset + shape[0] * shape[1]) },
+      ]),
+    )
     this.noAdapter = { dims: [length], values: new Float32Array(length) }
   }
 
@@ -213,7 +223,13 @@ class GraphPolicy implements Policy {
         session,
         probabilitySession: () =>
           this.session('probabilities', () => probabilityGraph(this.model.vocabSize), 'repack'),
-        adapter: this.adapter,
+        partSumsSession: async () => {
+          const { vocabSize } = this.model
+          const part = vocabularyPart(vocabSize)
+          if (part === undefined) return undefined
+          return this.session('part sums', () => partSumsGraph(vocabSize, part), 'repack')
+        },
+        adapter: this.matrices,
         ropeTables: this.ropeFeeds,
       },
       prompts,

@@ -52,6 +52,7 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     engine: resolved.engine,
     threads: resolved.threads,
     use4bit: resolved.use_4bit,
+    quantBlock: resolved.quant_block_size,
     ...(resolved.memory_limit_mb === undefined ? {} : { memoryLimitMb: resolved.memory_limit_mb }),
   })
   try {

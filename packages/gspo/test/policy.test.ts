@@ -116,6 +116,12 @@ describe('policy', () => {
       const token = all.completionIds[i] ?? 0
       close([Math.log(probabilities[token] ?? 0)], [logps[i] ?? NaN], 1e-4)
       close([probabilities.reduce((sum, value) => sum + value, 0)], [1], 1e-5)
+      const parts = await decoding.partSums(0.7)
+      assert.ok(parts !== undefined)
+      const { largest, sums } = parts
+      const total = sums.reduce((sum, value) => sum + value, 0)
+      const fromSums = ((decoding.logits[token] ?? 0) - (largest[0] ?? 0)) / 0.7 - Math.log(total)
+      close([fromSums], [logps[i] ?? NaN], 1e-4)
       if (i < 4) await decoding.step(Int32Array.of(token))
     }
     decoding.close()

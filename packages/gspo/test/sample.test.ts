@@ -1,7 +1,7 @@
 /** Sampling from hand-made distributions; expected probabilities are worked out by hand in each test. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { argmax, sampleProbability, sampleToken, tokenLogp } from '../src/sampling/sample.ts'
+import { argmax, sampleFromParts, sampleProbability, sampleToken, tokenLogp } from '../src/sampling/sample.ts'
 import type { SamplingOptions } from '../src/sampling/sample.ts'
 
 /** Probabilities 0.5, 0.25, 0.125, 0.125 at temperature 1. */
@@ -65,6 +65,41 @@ describe('sampleProbability', () => {
         assert.equal(token, expected.token)
         assert.ok(Math.abs(logp - expected.logp) < 1e-6)
       }
+  })
+})
+
+describe('sampleFromParts', () => {
+  const largest = LOGITS[0] ?? NaN
+  const partSums = (temperature: number): Float32Array => {
+    const weights = Array.from(LOGITS, (logit) => Math.exp((logit - largest) / temperature))
+    return Float32Array.of(weights[0] + weights[1], weights[2] + weights[3])
+  }
+
+  it('chooses from sums over halves of the vocabulary what sampleToken chooses, at any temperature', () => {
+    for (const temperature of [0.5, 1, 2])
+      for (let u = 0.0037; u < 1; u += 0.01) {
+        const expected = sampleToken(LOGITS, 0, 4, { ...OPEN, temperature }, u)
+        const { token, logp } = sampleFromParts(
+          LOGITS,
+          { largest, sums: partSums(temperature) },
+          temperature,
+          u,
+        )
+        assert.equal(token, expected.token)
+        assert.ok(Math.abs(logp - expected.logp) < 1e-6)
+      }
+  })
+
+  it('never takes a token or a part without probability, even where rounding leaves u over', () => {
+    const logits = Float32Array.from([-Infinity, 0, -Infinity, -Infinity])
+    const sums = Float32Array.of(1.0000002, 0)
+    assert.equal(sampleFromParts(logits, { largest: 0, sums }, 1, 0).token, 1)
+    assert.equal(sampleFromParts(logits, { largest: 0, sums }, 1, 1 - 2 ** -53).token, 1)
+  })
+
+  it('has no logprob for a row that is not finite', () => {
+    const sums = Float32Array.of(NaN, NaN)
+    assert.ok(Number.isNaN(sampleFromParts(LOGITS, { largest: NaN, sums }, 1, 0.5).logp))
   })
 })
 

@@ -57,8 +57,19 @@ class OnnxSession implements Session {
     this.inputs = graph.inputs
     this.bounds = indexBounds(graph)
     this.session = session
-    this.#toTensor = ({ dims, values }) =>
-      values instanceof Float32Array ? new Tensor('float32', values, dims) : new Tensor('int32', values, dims)
+    // What is fed again and again (an adapter's matrices, caches) is wrapped once.
+    const wrapped = new WeakMap<Feed, ort.Tensor>()
+    this.#toTensor = (feed) => {
+      const known = wrapped.get(feed)
+      if (known !== undefined) return known
+      const { dims, values } = feed
+      const tensor =
+        values instanceof Float32Array
+          ? new Tensor('float32', values, dims)
+          : new Tensor('int32', values, dims)
+      wrapped.set(feed, tensor)
+      return tensor
+    }
   }
 
   async run(

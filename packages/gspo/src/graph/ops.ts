@@ -4,8 +4,8 @@ import type { Dim, Shape } from './dims.ts'
 /** Element types: float32, int32 (token ids, indices) and booleans. */
 export type DType = 'f32' | 'i32' | 'bool'
 
-/** How a frozen tensor lies in its file: floats, 4-bit codes in blocks, or 8-bit ones with the axes exchanged. */
-export type StoredType = 'F32' | 'F16' | 'BF16' | 'U4' | 'I8T'
+/** How a frozen tensor lies in its file: floats, or codes of 4 or 8 bits in blocks. */
+export type StoredType = 'F32' | 'F16' | 'BF16' | 'U4' | 'U8'
 
 /** Scales (float32) of a quantised matrix, in the same file. */
 export interface QuantScales {
@@ -27,7 +27,7 @@ export interface WeightSource {
   readonly byteLength: number
   readonly stored: StoredType
   readonly shape: readonly number[]
-  /** Only where `stored` is U4 or I8T. */
+  /** Only where `stored` is U4 or U8. */
   readonly scales?: QuantScales
 }
 

@@ -4,7 +4,7 @@ import { GraphBuilder, type Graph } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
 import { cachedAttention, type CacheDims } from './attention.ts'
 import { decoderStack, type TokenMixers } from './decoder.ts'
-import { adapterMatrices, embed, frozenWeights, headWeight, type LayerContext } from './layers.ts'
+import { embed, frozenWeights, headWeight, separateMatrices, type LayerContext } from './layers.ts'
 import { keptLinear } from './linear-core.ts'
 import { linearSizes } from './modules.ts'
 import { LINEAR_INPUTS, type ModelSource } from './training-graph.ts'
@@ -31,6 +31,27 @@ export function probabilityGraph(vocabSize: number): Graph {
   return g.finish({ probabilities: g.softmax(logits) })
 }
 
+/** Largest and smallest part that a vocabulary is summed in: short walks, few sums. */
+const PART_TOKENS = { most: 1024, least: 32 }
+
+/** Tokens of the equal parts that a vocabulary divides into; undefined where none fit. */
+export function vocabularyPart(vocabSize: number): number | undefined {
+  for (let size = PART_TOKENS.most; size >= PART_TOKENS.least; size--) if (vocabSize % size === 0) return size
+  return undefined
+}
+
+/**
+ * What drawing a token needs: outputs `largest` [R], each row's largest logit, and `sums` [R, vocab / part], the sums of
+ * exp((logit - largest) * inverse_temperature) over parts of the vocabulary. Inputs as of `probabilityGraph`.
+ */
+export function partSumsGraph(vocabSize: number, part: number): Graph {
+  const g = new GraphBuilder()
+  const logits = g.reshape(g.input('logits', ['R', vocabSize]), ['R', vocabSize / part, part])
+  const largest = g.maximum(logits, [1, 2], true)
+  const scaled = g.mul(g.sub(logits, largest), g.input('inverse_temperature', []))
+  return g.finish({ largest: g.reshape(largest, ['R']), sums: g.sum(g.unary('exp', scaled), [2]) })
+}
+
 /** Name of the mask input of a sliding-window size. */
 export function stepMaskName(window: number | null): string {
   return window === null ? 'mask_full' : `mask_window${window}`
@@ -40,8 +61,8 @@ export function stepMaskName(window: number | null): string {
  * Outputs `logits` [R, vocab] of each row's last token and `cache` [2 * layers, R, kvHeads, Q, size]: the new
  * tokens' keys and values, layer by layer of those with softmax attention, keys first; for each layer of linear
  * attention next_recent_i [R, kernel - 1, channels] and next_memory_i [R, valueHeads, keySize, valueSize].
- * Inputs: ids [R, Q], positions [R * Q, 1], cos and sin, masks [R, 1, 1, Q, M + Q], keys_i and values_i, adapter; with
- * linear attention recent_i and memory_i, is_token [R * Q, 1] and levels [Q, Q].
+ * Inputs: ids [R, Q], positions [R * Q, 1], cos and sin, masks [R, 1, 1, Q, M + Q], keys_i and values_i, the adapter's matrices by
+ * name; with linear attention recent_i and memory_i, is_token [R * Q, 1] and levels [Q, Q].
  */
 export function decodeGraph(source: ModelSource): Graph {
   const g = new GraphBuilder()
@@ -50,7 +71,7 @@ export function decodeGraph(source: ModelSource): Graph {
     g,
     config,
     weight: frozenWeights(g, checkpoint),
-    adapter: adapterMatrices(g, source.layout, source.lora),
+    adapter: separateMatrices(g, source.layout, source.lora),
   }
   const { rows, queries, cached } = DIMS
   const tokens = mulDims(rows, queries)

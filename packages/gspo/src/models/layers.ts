@@ -54,6 +54,20 @@ export function adapterMatrices(g: GraphBuilder, layout: AdapterLayout, lora: Lo
   }
 }
 
+/** The adapter as one input a matrix, by its name in the layout: nothing is cut or copied at a run. */
+export function separateMatrices(g: GraphBuilder, layout: AdapterLayout, lora: LoraConfig): AdapterMatrices {
+  const byName = new Map(layout.tensors.map(({ name, shape }) => [name, () => g.input(name, shape)] as const))
+  return {
+    scale: loraScale(lora),
+    all: [...byName.values()].map((input) => input()),
+    of: (module) => {
+      const a = byName.get(loraTensorName(module, 'A'))
+      const b = byName.get(loraTensorName(module, 'B'))
+      return a === undefined || b === undefined ? undefined : { a: a(), b: b() }
+    },
+  }
+}
+
 /** y = x W^T (+ bias) (+ s (x A^T) B^T) for x [T, in]. */
 export function linear(
   { g, weight, adapter }: LayerContext,

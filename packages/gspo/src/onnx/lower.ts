@@ -45,12 +45,15 @@ class Lowering {
   private readonly names = new Map<Tensor, string>()
   private readonly splits: Map<Tensor, Tensor[]>
   private readonly normalised: Map<string, Tensor>
+  /** Products that are written together with the sum they go into: by sum. */
+  private readonly fused: Map<Tensor, { product: Tensor; addend: Tensor }>
 
   constructor(graph: Graph, weightFolder: string, target: LoweringTarget) {
     this.graph = graph
     this.target = target
     this.weights = new WeightEmitter(this.model, weightFolder, target)
     this.splits = findSplits(graph)
+    this.fused = findSums(graph)
     this.normalised = new Map(
       graph.tensors.flatMap((tensor) =>
         tensor.op.kind === 'rmsNorm' ? [[normKey(tensor, tensor.op.epsilon), tensor]] : [],
@@ -63,9 +66,11 @@ class Lowering {
       this.model.input(name, ONNX_TYPE[dtype], shape)
       this.shapes.provide(name, shape)
     }
+    const later = new Set([...this.fused.values()].map(({ product }) => product))
     for (const tensor of this.graph.tensors)
       // Weights are emitted where they are used: how depends on the use.
-      if (!this.names.has(tensor) && tensor.op.kind !== 'weight') this.names.set(tensor, this.lower(tensor))
+      if (!this.names.has(tensor) && !later.has(tensor) && tensor.op.kind !== 'weight')
+        this.names.set(tensor, this.lower(tensor))
     for (const { name, tensor } of this.graph.outputs) {
       this.model.node('Identity', [this.nameOf(tensor)], {}, { outputs: [name] })
       this.model.output(name, ONNX_TYPE[tensor.dtype])
@@ -87,6 +92,8 @@ class Lowering {
   private lower(tensor: Tensor): string {
     const special = this.lowerWeightUse(tensor)
     if (special !== undefined) return special
+    const sum = this.fused.get(tensor)
+    if (sum !== undefined) return this.accumulate(sum)
     const { op, inputs, shape } = tensor
     const names = inputs.map((input) => this.nameOf(input))
     const [first, second] = names
@@ -184,6 +191,15 @@ class Lowering {
       case 'attachGradient':
         return first ?? ''
     }
+  }
+
+  /** A product added to something: one node that accumulates. */
+  private accumulate({ product, addend }: { product: Tensor; addend: Tensor }): string {
+    const { op, inputs } = product
+    if (op.kind !== 'matmul') throw new GspoError('BAD_GRAPH', `${describe(product)} is no product`)
+    const names = [...inputs, addend].map((input) => this.nameOf(input))
+    const attributes = { transA: op.transA ? 1 : 0, transB: op.transB ? 1 : 0, alpha: { float: op.alpha } }
+    return this.model.node('Gemm', names, attributes)
   }
 
   /** Uses of a frozen tensor that need not make floats of all of it: rows of a table, a product with codes. */
@@ -289,6 +305,33 @@ function encodeConstant(values: readonly number[], dtype: DType): Uint8Array {
     case 'bool':
       return Uint8Array.from(values)
   }
+}
+
+/**
+ * Sums in which one side is a product of matrices that nothing else uses and no frozen weight takes part in: LoRA's
+ * second product, on top of the layer's, and its share of a gradient.
+ */
+function findSums(graph: Graph): Map<Tensor, { product: Tensor; addend: Tensor }> {
+  const users = new Map<Tensor, number>()
+  for (const tensor of [
+    ...graph.tensors.flatMap(({ inputs }) => inputs),
+    ...graph.outputs.map((o) => o.tensor),
+  ])
+    users.set(tensor, (users.get(tensor) ?? 0) + 1)
+  const fits = (product: Tensor, addend: Tensor): boolean =>
+    product.op.kind === 'matmul' &&
+    product.shape.length === 2 &&
+    users.get(product) === 1 &&
+    product.inputs.every(({ op }) => op.kind !== 'weight') &&
+    sameShape(product.shape, addend.shape)
+  const sums = new Map<Tensor, { product: Tensor; addend: Tensor }>()
+  for (const tensor of graph.tensors) {
+    const [a, b] = tensor.inputs
+    if (tensor.op.kind !== 'add' || a === undefined || b === undefined || a === b) continue
+    if (fits(b, a)) sums.set(tensor, { product: b, addend: a })
+    else if (fits(a, b)) sums.set(tensor, { product: a, addend: b })
+  }
+  return sums
 }
 
 /** Tensors whose slices, sorted, cover an axis without gap or overlap. */

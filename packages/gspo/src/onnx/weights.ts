@@ -8,7 +8,7 @@ const STORED_TYPE: Record<StoredType, number> = {
   F16: ONNX_TYPE.f16,
   BF16: ONNX_TYPE.bf16,
   U4: ONNX_TYPE.uint4,
-  I8T: ONNX_TYPE.i8,
+  U8: ONNX_TYPE.uint8,
 }
 
 /** What a lowered model is for: how weights lie (see CompileOptions) and what runs it. */
@@ -49,28 +49,20 @@ export class WeightEmitter {
 
   /** x W^T; undefined where nothing is special about it. */
   product(x: string, source: WeightSource): string | undefined {
-    if (source.stored === 'I8T') return this.integerProduct(x, source)
     if (source.scales === undefined || this.target.weights !== 'repack') return undefined
+    const bits = source.stored === 'U8' ? 8 : 4
     const { block } = source.scales
     const [rows = 0, columns = 0] = source.shape
     const count = columns / block
     const codes = this.model.external(
       `${labelOf(source)} packed`,
       ONNX_TYPE.uint8,
-      [rows, count, block / 2],
+      [rows, count, (block * bits) / 8],
       this.place(source),
     )
     const scales = this.scales(source, 'packed', [rows * count])
-    const attributes = { K: columns, N: rows, bits: 4, block_size: block, accuracy_level: ACCURACY_LEVEL }
+    const attributes = { K: columns, N: rows, bits, block_size: block, accuracy_level: ACCURACY_LEVEL }
     return this.model.node('MatMulNBits', [x, codes, scales], attributes, { domain: 'com.microsoft' })
-  }
-
-  /** 8-bit integers on both sides; the runtime quantises x afresh at each run. */
-  private integerProduct(x: string, source: WeightSource): string {
-    const [rows = 0, columns = 0] = source.shape
-    const codes = this.model.external(labelOf(source), ONNX_TYPE.i8, [columns, rows], this.place(source))
-    const scales = this.scales(source, 'rows', [rows])
-    return this.model.node('DynamicQuantizeMatMul', [x, codes, scales], {}, { domain: 'com.microsoft' })
   }
 
   private values(source: WeightSource): string {

@@ -10,7 +10,7 @@ import { GspoError } from '../errors.ts'
 import type { Decoding, Policy } from '../policy-types.ts'
 import { STREAM, uniform } from '../sampling/philox.ts'
 import type { StreamId } from '../sampling/philox.ts'
-import { argmax, sampleProbability, sampleToken, tokenLogp } from '../sampling/sample.ts'
+import { argmax, sampleFromParts, sampleProbability, sampleToken, tokenLogp } from '../sampling/sample.ts'
 import type { SampledToken, SamplingOptions } from '../sampling/sample.ts'
 
 /** Why a completion ended. */
@@ -181,7 +181,22 @@ async function chooser(
     uniform(seed, stream, prompt.position, place, tokens.length)
   if (vocabSize < ENGINE_SOFTMAX_VOCABULARY)
     return (index, row) => sampleToken(decoding.logits, index, vocabSize, sampling, u(row))
-  const probabilities = await decoding.probabilities(sampling.temperature)
+  const { temperature, topK, topP, minP } = sampling
+  const parts = topK === 0 && topP === 1 && minP === 0 ? await decoding.partSums(temperature) : undefined
+  if (parts !== undefined) {
+    const count = parts.sums.length / decoding.rows
+    return (index, row) =>
+      sampleFromParts(
+        decoding.logits.subarray(index * vocabSize, (index + 1) * vocabSize),
+        {
+          largest: parts.largest[index] ?? NaN,
+          sums: parts.sums.subarray(index * count, (index + 1) * count),
+        },
+        temperature,
+        u(row),
+      )
+  }
+  const probabilities = await decoding.probabilities(temperature)
   return (index, row) => sampleProbability(probabilities, index, vocabSize, sampling, u(row))
 }
 

@@ -80,6 +80,48 @@ export function sampleProbability(
   return drawToken(weights, sum, options, u)
 }
 
+/** A row's part sums: see `PartSums`. */
+export interface RowSums {
+  readonly largest: number
+  /** One for each equal part of the vocabulary. */
+  readonly sums: Float32Array
+}
+
+/**
+ * As `sampleToken` without filters, from sums that an engine has computed: only the tokens of the part that `u` falls
+ * into are looked at. `logits` are the row's own.
+ */
+export function sampleFromParts(
+  logits: Float32Array,
+  { largest, sums }: RowSums,
+  temperature: number,
+  u: number,
+): SampledToken {
+  let total = 0
+  for (const sum of sums) total += sum
+  const target = u * total
+  let chosen = 0
+  let before = 0
+  for (let part = 0, reached = 0; part < sums.length && reached <= target; part++) {
+    if (sums[part] === 0) continue
+    chosen = part
+    before = reached
+    reached += sums[part] ?? 0
+  }
+  const size = logits.length / sums.length
+  const first = chosen * size
+  let token = first
+  let cumulative = before
+  for (let next = first; next < first + size; next++) {
+    const weight = Math.exp(((logits[next] ?? -Infinity) - largest) / temperature)
+    if (weight === 0) continue
+    token = next
+    cumulative += weight
+    if (cumulative > target) break
+  }
+  return { token, logp: ((logits[token] ?? NaN) - largest) / temperature - Math.log(total) }
+}
+
 /** One row of unnormalised probabilities. */
 type Weights = Float64Array | Float32Array
 

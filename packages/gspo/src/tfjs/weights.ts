@@ -5,7 +5,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { GspoError } from '../errors.ts'
 import type { WeightSource } from '../graph/ops.ts'
-import { dequantiseRows, dequantiseTransposed } from '../weights/quantise.ts'
+import { dequantiseBytes, dequantiseRows } from '../weights/quantise.ts'
 import { decodeBf16 } from '../weights/safetensors.ts'
 import type { Tf } from './library.ts'
 import type { Value } from './primitives.ts'
@@ -78,15 +78,14 @@ async function decode(handle: FileHandle, source: WeightSource): Promise<Float32
       return values
     }
     case 'U4':
-    case 'I8T': {
+    case 'U8': {
       if (scales === undefined) throw new GspoError('BAD_GRAPH', `weight ${source.name} has codes, no scales`)
       const codes = new Uint8Array(byteLength)
       const factors = new Float32Array(count / scales.block)
       await fill(handle, codes, offset, source)
       await fill(handle, new Uint8Array(factors.buffer), scales.offset, source)
-      return stored === 'U4'
-        ? dequantiseRows({ codes, scales: factors }, scales.block)
-        : dequantiseTransposed(new Int8Array(codes.buffer), factors)
+      const dequantise = stored === 'U4' ? dequantiseRows : dequantiseBytes
+      return dequantise({ codes, scales: factors }, scales.block)
     }
   }
 }

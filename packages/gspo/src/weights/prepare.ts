@@ -6,11 +6,11 @@ import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises'
 import { realpathSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { QUANT_BLOCK } from '../defaults.ts'
+import { QUANT_BLOCKS } from '../defaults.ts'
 import { GspoError } from '../errors.ts'
 import type { WeightSource } from '../graph/ops.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { quantiseRows, quantiseTransposed } from './quantise.ts'
+import { quantiseBytes, quantiseRows } from './quantise.ts'
 import { decodeBf16 } from './safetensors.ts'
 
 /** A checkpoint whose matrices are ready, and the folder to remove when nothing maps it any more. */
@@ -31,9 +31,6 @@ const ALIGNMENT = 64
 /** Elements converted at once: 16 MB of float32. */
 const CHUNK_ELEMENTS = 1 << 22
 
-/** Rows transposed at once: one cache line of codes. */
-const TRANSPOSED_ROWS = 64
-
 /**
  * Prepares a checkpoint; without anything to do no file is written. An engine that `canWiden` reads 16-bit floats as they
  * lie in their files.
@@ -41,7 +38,7 @@ const TRANSPOSED_ROWS = 64
 export async function prepareCheckpoint(
   checkpoint: Checkpoint,
   uses: MatrixUses,
-  options: { use4bit: boolean; canWiden?: boolean },
+  options: { use4bit: boolean; block: number; canWiden?: boolean },
 ): Promise<PreparedCheckpoint> {
   const matrices = [...uses.linears, uses.head]
   const canWiden = options.canWiden === true
@@ -58,12 +55,13 @@ export async function prepareCheckpoint(
     try {
       const writer = new PreparedFile(handle, file)
       for (const source of uses.linears) {
-        const isQuantised = options.use4bit && canQuantise(source)
-        if (isQuantised) ready.set(source.name, await writer.quantised(source))
+        const block = options.use4bit ? blockOf(source, options.block) : undefined
+        if (block !== undefined) ready.set(source.name, await writer.quantised(source, block))
         else if (!canWiden) ready.set(source.name, await writer.widened(source))
       }
       if (!canWiden) ready.set(uses.head.name, await writer.widened(uses.head))
-      if (options.use4bit) decodeHead = await writer.transposed(uses.head)
+      const headBlock = options.use4bit ? blockOf(uses.head, options.block) : undefined
+      if (headBlock !== undefined) decodeHead = await writer.bytes(uses.head, headBlock)
     } finally {
       await handle.close()
     }
@@ -82,8 +80,10 @@ export async function prepareCheckpoint(
   }
 }
 
-function canQuantise({ shape }: WeightSource): boolean {
-  return shape.length === 2 && (shape[1] ?? 0) % QUANT_BLOCK === 0
+/** The largest block, up to the wanted one, that rows are whole multiples of; undefined for none. */
+function blockOf({ shape }: WeightSource, wanted: number): number | undefined {
+  const [, columns = 0] = shape
+  return QUANT_BLOCKS.findLast((block) => block <= wanted && shape.length === 2 && columns % block === 0)
 }
 
 /** Appends tensors to the private file. */
@@ -105,13 +105,13 @@ class PreparedFile {
   }
 
   /** 4-bit codes, their scales, and a code of zero for each block: DequantizeLinear wants it spelled out. */
-  async quantised(source: WeightSource): Promise<WeightSource> {
-    const blocks = source.shape.reduce((product, size) => product * size, 1) / QUANT_BLOCK
+  async quantised(source: WeightSource, block: number): Promise<WeightSource> {
+    const blocks = source.shape.reduce((product, size) => product * size, 1) / block
     const scales = new Float32Array(blocks)
     const offset = this.align()
     let done = 0
-    for await (const values of readFloats(source, QUANT_BLOCK)) {
-      const part = quantiseRows(values, QUANT_BLOCK)
+    for await (const values of readFloats(source, block)) {
+      const part = quantiseRows(values, block)
       scales.set(part.scales, done)
       done += part.scales.length
       await this.append(part.codes)
@@ -122,25 +122,25 @@ class PreparedFile {
     const zerosOffset = this.align()
     await this.append(new Uint8Array(Math.ceil(blocks / 2)).fill(0x88))
     const place = { file: this.file, stored: 'U4', offset, byteLength } as const
-    return { ...source, ...place, scales: { block: QUANT_BLOCK, offset: scalesOffset, zerosOffset } }
+    return { ...source, ...place, scales: { block, offset: scalesOffset, zerosOffset } }
   }
 
-  /** 8-bit codes with one scale a row, axes exchanged: the layout of the runtime's integer products. */
-  async transposed(source: WeightSource): Promise<WeightSource> {
-    const [rows = 0, columns = 0] = source.shape
-    const into = { codes: new Int8Array(rows * columns), scales: new Float32Array(rows) }
-    let row = 0
-    for await (const values of readFloats(source, TRANSPOSED_ROWS * columns, TRANSPOSED_ROWS * columns)) {
-      quantiseTransposed(values, columns, row, into)
-      row += values.length / columns
-    }
+  /** 8-bit codes and their scales: for products only, that take 128 for the code of zero by themselves. */
+  async bytes(source: WeightSource, block: number): Promise<WeightSource> {
+    const scales = new Float32Array(source.shape.reduce((product, size) => product * size, 1) / block)
     const offset = this.align()
-    await this.append(into.codes)
+    let done = 0
+    for await (const values of readFloats(source, block)) {
+      const part = quantiseBytes(values, block)
+      scales.set(part.scales, done)
+      done += part.scales.length
+      await this.append(part.codes)
+    }
     const byteLength = this.end - offset
     const scalesOffset = this.align()
-    await this.append(into.scales)
-    const place = { file: this.file, stored: 'I8T', offset, byteLength } as const
-    return { ...source, ...place, scales: { block: columns, offset: scalesOffset, zerosOffset: 0 } }
+    await this.append(scales)
+    const place = { file: this.file, stored: 'U8', offset, byteLength } as const
+    return { ...source, ...place, scales: { block, offset: scalesOffset, zerosOffset: 0 } }
   }
 
   private async append(values: Float32Array | Uint8Array | Int8Array): Promise<void> {
@@ -159,14 +159,10 @@ class PreparedFile {
   }
 }
 
-/** A tensor's values as float32, in chunks of at most `limit` numbers, each a multiple of `unit` but for the last. */
-async function* readFloats(
-  source: WeightSource,
-  unit = 1,
-  limit = CHUNK_ELEMENTS,
-): AsyncGenerator<Float32Array> {
+/** A tensor's values as float32, in chunks of at most CHUNK_ELEMENTS numbers, each a multiple of `unit` but for the last. */
+async function* readFloats(source: WeightSource, unit = 1): AsyncGenerator<Float32Array> {
   const width = source.stored === 'F32' ? 4 : 2
-  const chunkBytes = Math.max(Math.floor(limit / unit), 1) * unit * width
+  const chunkBytes = Math.max(Math.floor(CHUNK_ELEMENTS / unit), 1) * unit * width
   const handle = await open(source.file)
   try {
     for (let at = 0; at < source.byteLength;) {

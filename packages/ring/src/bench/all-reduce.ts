@@ -13,7 +13,17 @@ export interface BenchOptions {
   readonly integrity: Integrity
   /** measured runs, after two that warm up */
   readonly runs: number
+  /** direct sockets of a link; default 1 */
+  readonly sockets?: number
+  /** where the nodes run, one after another; default: all on loopback */
+  readonly hosts?: readonly BenchHost[]
   readonly signal?: AbortSignal
+}
+
+/** A host of its own, for example in a network namespace: what to listen on, and the command that runs there. */
+export interface BenchHost {
+  readonly listen: readonly string[]
+  readonly through: readonly string[]
 }
 
 /** Milliseconds are of the slowest node in each run; names as the command line prints them. */
@@ -35,8 +45,9 @@ export interface BenchReport {
 }
 
 /** What a bench worker is told, and what it says. */
-export interface BenchWorkerConfig extends Omit<BenchOptions, 'signal'> {
+export interface BenchWorkerConfig extends Omit<BenchOptions, 'signal' | 'hosts'> {
   readonly bootstrap: readonly string[]
+  readonly listen?: readonly string[]
 }
 export type BenchWorkerReport =
   | { readonly at: 'listening'; readonly addresses: readonly string[] }
@@ -56,11 +67,11 @@ const WARM_UP_RUNS = 2
 export async function benchAllReduce(options: BenchOptions): Promise<BenchReport> {
   const workers: Worker[] = []
   try {
-    const first = new Worker({ ...options, bootstrap: [] })
+    const first = new Worker({ ...options, bootstrap: [] }, options.hosts?.[0])
     workers.push(first)
     const listening = await first.next('listening', options.signal)
     for (let i = 1; i < options.nodes; i++)
-      workers.push(new Worker({ ...options, bootstrap: listening.addresses }))
+      workers.push(new Worker({ ...options, bootstrap: listening.addresses }, options.hosts?.[i]))
     await Promise.all(workers.slice(1).map((worker) => worker.next('listening', options.signal)))
     await Promise.all(workers.map((worker) => worker.next('ready', options.signal)))
     const runs: { ms: number; cpuMs: number }[] = []
@@ -119,9 +130,14 @@ class Worker {
   #wake: (() => void) | null = null
   #failure: RingError | null = null
 
-  constructor(config: BenchWorkerConfig) {
+  constructor(config: BenchWorkerConfig, host?: BenchHost) {
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-    this.#child = fork(new URL(`./worker.${extension}`, import.meta.url), [JSON.stringify(config)])
+    const [execPath = process.execPath, ...rest] = [...(host?.through ?? []), process.execPath]
+    const told = host === undefined ? config : { ...config, listen: host.listen }
+    this.#child = fork(new URL(`./worker.${extension}`, import.meta.url), [JSON.stringify(told)], {
+      execPath,
+      execArgv: [...rest, ...process.execArgv],
+    })
     this.#child.on('message', (message) => {
       this.#reports.push(message as BenchWorkerReport)
       this.#wake?.()

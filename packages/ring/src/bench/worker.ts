@@ -14,7 +14,7 @@ let stored: Uint8Array | null = null
 const ring = await createRing({
   identity: createIdentity(generateIdentitySeeds()),
   job: 'bench all-reduce',
-  listen: ['/ip4/127.0.0.1/tcp/0'],
+  listen: config.listen ?? ['/ip4/127.0.0.1/tcp/0'],
   bootstrap: config.bootstrap,
   mdns: false,
   minMembers: config.nodes,
@@ -22,6 +22,7 @@ const ring = await createRing({
   peerTimeoutMs: 30_000,
   wire: config.wire,
   carrier: config.carrier,
+  ...(config.sockets === undefined ? {} : { sockets: config.sockets }),
   integrity: config.integrity,
   state: {
     current: () => ({ round, hash: sha3_256(new TextEncoder().encode(String(round))) }),

@@ -43,6 +43,9 @@ export class WeightEmitter {
   /** Some rows as float32: only they are widened. */
   rows(source: WeightSource, index: string): string {
     if (source.scales !== undefined) return this.model.node('Gather', [this.dequantised(source), index])
+    // Not every GPU computes with 16-bit floats; the table is widened once, when the session is made.
+    if (source.stored === 'F16' && this.target.provider === 'webgpu')
+      return this.model.node('Gather', [this.floats(source), index], { axis: 0 })
     const rows = this.model.node('Gather', [this.values(source), index], { axis: 0 })
     return source.stored === 'F32' ? rows : this.model.node('Cast', [rows], { to: ONNX_TYPE.f32 })
   }

@@ -18,6 +18,18 @@ export const LORA_TARGETS = [
 /** One of these linear layers; the last three are those of linear attention. */
 export type LoraTarget = (typeof LORA_TARGETS)[number]
 
+/** Mixtral's names of an expert's matrices. */
+const MIXTRAL_NAMES: Readonly<Record<string, LoraTarget>> = {
+  w1: 'gate_proj',
+  w2: 'down_proj',
+  w3: 'up_proj',
+}
+
+/** The target that a checkpoint's name of a linear layer, as PEFT's target_modules has it, stands for. */
+export function loraTargetOf(name: string): LoraTarget | undefined {
+  return LORA_TARGETS.find((target) => target === name) ?? MIXTRAL_NAMES[name]
+}
+
 /** y = W x + s B (A x), with s = alpha / rank, or alpha / sqrt(rank) when `useRslora`. */
 export interface LoraConfig {
   rank: number
@@ -57,6 +69,11 @@ export function loraScale(config: LoraConfig): number {
 /** PEFT's name of one of a module's two matrices. */
 export function loraTensorName(module: string, matrix: 'A' | 'B'): string {
   return `base_model.model.${module}.lora_${matrix}.weight`
+}
+
+/** The last part of each adapted module's path, sorted: what PEFT's target_modules lists. */
+export function targetModules({ tensors }: AdapterLayout): string[] {
+  return [...new Set(tensors.map(({ name }) => name.split('.').at(-3) ?? name))].sort()
 }
 
 /** Checks a LoRA configuration; throws BAD_OPTION with what was seen. */

@@ -5,7 +5,7 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GspoError } from '../errors.ts'
-import type { AdapterLayout, LoraConfig } from '../lora.ts'
+import { targetModules, type AdapterLayout, type LoraConfig } from '../lora.ts'
 import { decodeSafetensors, encodeSafetensors } from '../weights/safetensors.ts'
 import type { TensorValue } from '../weights/safetensors.ts'
 
@@ -73,7 +73,7 @@ export async function readAdapterFolder(
   return values
 }
 
-function peftConfig({ lora, baseModel }: AdapterDescription): Record<string, unknown> {
+function peftConfig({ layout, lora, baseModel }: AdapterDescription): Record<string, unknown> {
   return {
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
@@ -81,7 +81,7 @@ function peftConfig({ lora, baseModel }: AdapterDescription): Record<string, unk
     r: lora.rank,
     lora_alpha: lora.alpha,
     use_rslora: lora.useRslora,
-    target_modules: [...lora.targets],
+    target_modules: targetModules(layout),
     lora_dropout: 0,
     bias: 'none',
     fan_in_fan_out: false,

@@ -2,7 +2,13 @@
 
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { LORA_TARGETS, readAdapterFolder, readSafetensorsHeader, writeAdapterFolder } from '@gym-node/gspo'
+import {
+  LORA_TARGETS,
+  loraTargetOf,
+  readAdapterFolder,
+  readSafetensorsHeader,
+  writeAdapterFolder,
+} from '@gym-node/gspo'
 import type { AdapterLayout, LoraConfig, LoraTarget } from '@gym-node/gspo'
 import type { DeltaLora } from '@gym-node/wire'
 import { messageOf, NodeError } from '../errors.ts'
@@ -42,8 +48,8 @@ async function readConfig(dir: string): Promise<Record<string, unknown>> {
 function targetsOf(names: readonly string[]): LoraTarget[] {
   const found = new Set<LoraTarget>()
   for (const name of names) {
-    const layer = /\.([a-z_]+)\.lora_[AB]\.weight$/.exec(name)?.[1]
-    const target = LORA_TARGETS.find((known) => known === layer)
+    const layer = /\.([a-z_0-9]+)\.lora_[AB]\.weight$/.exec(name)?.[1]
+    const target = layer === undefined ? undefined : loraTargetOf(layer)
     if (target === undefined) {
       throw new NodeError('BAD_ADAPTER', `tensor ${name} is no LoRA matrix of ${LORA_TARGETS.join(', ')}`)
     }

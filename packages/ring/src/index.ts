@@ -29,4 +29,4 @@ export { REACHABILITIES, type Reachability, type ReachVerdict } from './reach/re
 export { DIAL_FAILURES, NET_LIMITS, PEER_SOURCES } from './net/net-counters.ts'
 export { DEFAULT_LIMITS, type RingLimits } from './defaults.ts'
 export { DEFAULT_RELAY_LIMITS, type RelayLimits } from './net/defaults.ts'
-export { benchAllReduce, type BenchOptions, type BenchReport } from './bench/all-reduce.ts'
+export { AllReduceBench, benchAllReduce, type BenchOptions, type BenchReport } from './bench/all-reduce.ts'

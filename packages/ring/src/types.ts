@@ -148,8 +148,8 @@ export interface RoundResult {
   readonly bytesReceived: number
   readonly durationMs: number
   /**
-   * Optional: hands the memory of `mean` back for a later round, which saves the kernel clearing as many pages. `mean`
-   * and other views of its buffer are empty from then on. Calling it again changes nothing.
+   * Optional: hands the memory of `mean` over to a later round, which saves the kernel clearing as many pages. From
+   * then on `mean` throws BAD_ARGUMENT, and views taken from it before must not be used. Calling it again does nothing.
    */
   release(): void
 }

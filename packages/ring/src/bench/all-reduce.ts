@@ -13,6 +13,8 @@ export interface BenchOptions {
   readonly integrity: Integrity
   /** measured runs, after two that warm up */
   readonly runs: number
+  /** direct sockets a link; default 1 */
+  readonly sockets?: number
   /** direct sockets of a link; default 1 */
   readonly sockets?: number
   /** where the nodes run, one after another; default: all on loopback */
@@ -61,40 +63,97 @@ export type BenchWorkerReport =
     }
   | { readonly at: 'failed'; readonly message: string }
 
+/** One run: time of the slowest node, CPU time of all. */
+export interface BenchRun {
+  readonly ms: number
+  readonly cpuMs: number
+}
+
 const WARM_UP_RUNS = 2
 
 /** Starts the processes, runs, stops them. Throws RingError when one fails, or the signal's reason. */
 export async function benchAllReduce(options: BenchOptions): Promise<BenchReport> {
-  const workers: Worker[] = []
+  const bench = await AllReduceBench.start(options)
   try {
-    const first = new Worker({ ...options, bootstrap: [] }, options.hosts?.[0])
-    workers.push(first)
-    const listening = await first.next('listening', options.signal)
-    for (let i = 1; i < options.nodes; i++)
-      workers.push(new Worker({ ...options, bootstrap: listening.addresses }, options.hosts?.[i]))
-    await Promise.all(workers.slice(1).map((worker) => worker.next('listening', options.signal)))
-    await Promise.all(workers.map((worker) => worker.next('ready', options.signal)))
-    const runs: { ms: number; cpuMs: number }[] = []
-    let rss = 0
-    let isSame = true
-    for (let run = 0; run < options.runs + WARM_UP_RUNS; run++) {
-      for (const worker of workers) worker.go()
-      const reports = await Promise.all(workers.map((worker) => worker.next('done', options.signal)))
-      const cpuMs = reports.reduce((sum, report) => sum + report.cpuMs, 0)
-      if (run >= WARM_UP_RUNS) runs.push({ ms: Math.max(...reports.map((report) => report.ms)), cpuMs })
-      rss = Math.max(rss, ...reports.map((report) => report.rssMb))
-      isSame = isSame && new Set(reports.map((report) => report.hash)).size === 1
-      await Promise.all(workers.map((worker) => worker.next('ready', options.signal)))
-    }
-    return summarise(options, runs, rss, isSame)
+    for (let run = 0; run < options.runs; run++) await bench.run()
+    return bench.report()
   } finally {
-    for (const worker of workers) worker.kill()
+    bench.stop()
+  }
+}
+
+/** The processes of one measurement, warmed up; runs may be interleaved with those of another. */
+export class AllReduceBench {
+  readonly #options: BenchOptions
+  readonly #workers: Worker[] = []
+  readonly #runs: BenchRun[] = []
+  #rss = 0
+  #isSame = true
+
+  private constructor(options: BenchOptions) {
+    this.#options = options
+  }
+
+  /** Throws RingError when a process fails, or the signal's reason. */
+  static async start(options: BenchOptions): Promise<AllReduceBench> {
+    const bench = new AllReduceBench(options)
+    try {
+      await bench.#start()
+      return bench
+    } catch (thrown) {
+      bench.stop()
+      throw thrown
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { nodes, signal } = this.#options
+    const first = this.#fork([])
+    const { addresses } = await first.next('listening', signal)
+    const rest = Array.from({ length: nodes - 1 }, () => this.#fork(addresses))
+    await Promise.all(rest.map((worker) => worker.next('listening', signal)))
+    await this.#all('ready')
+    for (let run = 0; run < WARM_UP_RUNS; run++) await this.run()
+    this.#runs.length = 0
+  }
+
+  /** One round on all processes at once. */
+  async run(): Promise<BenchRun> {
+    for (const worker of this.#workers) worker.go()
+    const reports = await this.#all('done')
+    await this.#all('ready')
+    const ms = Math.max(...reports.map((report) => report.ms))
+    const run = { ms, cpuMs: reports.reduce((sum, report) => sum + report.cpuMs, 0) }
+    this.#runs.push(run)
+    this.#rss = Math.max(this.#rss, ...reports.map((report) => report.rssMb))
+    this.#isSame &&= new Set(reports.map((report) => report.hash)).size === 1
+    return run
+  }
+
+  /** Of all runs so far, without those that warmed up. */
+  report(): BenchReport {
+    return summarise(this.#options, this.#runs, this.#rss, this.#isSame)
+  }
+
+  stop(): void {
+    for (const worker of this.#workers) worker.kill()
+  }
+
+  #fork(bootstrap: readonly string[]): Worker {
+    const { signal: _, ...options } = this.#options
+    const worker = new Worker({ ...options, bootstrap })
+    this.#workers.push(worker)
+    return worker
+  }
+
+  #all<K extends BenchWorkerReport['at']>(at: K): Promise<Extract<BenchWorkerReport, { at: K }>[]> {
+    return Promise.all(this.#workers.map((worker) => worker.next(at, this.#options.signal)))
   }
 }
 
 function summarise(
   options: BenchOptions,
-  runs: readonly { ms: number; cpuMs: number }[],
+  runs: readonly BenchRun[],
   rss: number,
   isSame: boolean,
 ): BenchReport {
@@ -109,7 +168,7 @@ function summarise(
     wire,
     carrier,
     integrity,
-    runs: options.runs,
+    runs: runs.length,
     median_ms: round(middle(times), 2),
     min_ms: round(times[0] ?? 0, 2),
     max_ms: round(times.at(-1) ?? 0, 2),

@@ -24,6 +24,7 @@ const ring = await createRing({
   carrier: config.carrier,
   ...(config.sockets === undefined ? {} : { sockets: config.sockets }),
   integrity: config.integrity,
+  ...(config.sockets === undefined ? {} : { sockets: config.sockets }),
   state: {
     current: () => ({ round, hash: sha3_256(new TextEncoder().encode(String(round))) }),
     read: async () => new TextEncoder().encode(String(round)),
@@ -55,10 +56,16 @@ async function oneRun(vector: Float32Array): Promise<void> {
   report({ at: 'ready' })
 }
 
+function vectorOf(length: number): Float32Array {
+  const vector = new Float32Array(length)
+  for (let i = 0; i < length; i++) vector[i] = (i % 1000) / 1000
+  return vector
+}
+
 async function main(): Promise<void> {
   await ring.start()
   report({ at: 'listening', addresses: ring.addresses })
-  const vector = new Float32Array((config.megabytes * 1024 * 1024) / 4).map((_, i) => (i % 1000) / 1000)
+  const vector = vectorOf((config.megabytes * 1024 * 1024) / 4)
   await ring.ready()
   process.on('message', () => {
     oneRun(vector).catch((thrown: unknown) => report({ at: 'failed', message: String(thrown) }))

@@ -157,10 +157,18 @@ export class RoundRunner {
     this.#pending = null
     this.#held = null
     if (residual !== null) this.#residuals.commit(residual)
+    let lent: Float32Array | null = mean
     const result: RoundResult = {
+      get mean() {
+        if (lent === null) throw new RingError('BAD_ARGUMENT', `the mean of round ${round} was released`)
+        return lent
+      },
+      release: () => {
+        if (lent !== null) this.#memory.giveBack(lent)
+        lent = null
+      },
       round,
       view,
-      mean,
       totalWeight: total,
       hash: own,
       contributors: view.members,
@@ -169,7 +177,6 @@ export class RoundRunner {
       bytesSent: pending.bytesSent,
       bytesReceived: pending.bytesReceived,
       durationMs: performance.now() - pending.startedAt,
-      release: () => this.#memory.giveBack(mean),
     }
     pending.promise.resolve(result)
     return result

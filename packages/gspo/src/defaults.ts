@@ -109,6 +109,15 @@ export const MAX_TRACE_SAMPLES = 1_000_000
 /** Most reward components of one completion in a trace: jobs have one to ten. */
 export const MAX_TRACE_COMPONENTS = 256
 
+/**
+ * How far, in probability, a draw may lie outside its token's interval when it is repeated: one pass over a whole
+ * sequence and the cache's many steps differ by 1e-6, other engines by 1e-5.
+ */
+export const DRAW_TOLERANCE = 1e-4
+
+/** The same where frozen weights have 4 bits: decoding rounds activations too, which moves logprobs by hundredths. */
+export const DRAW_TOLERANCE_4BIT = 0.02
+
 /** How long the output of a dead child is waited for, milliseconds: it is already in the pipe. */
 export const CHILD_DRAIN_MS = 1000
 

@@ -15,7 +15,7 @@ import { adamwUpdate } from './optim/adamw.ts'
 import type { AdamwConfig, ParameterRange } from './optim/adamw.ts'
 import { clipGradient } from './optim/clip.ts'
 import { learningRateAt } from './optim/schedule.ts'
-import type { Policy } from './policy-types.ts'
+import type { Policy, TokenScores } from './policy-types.ts'
 import { permutation, STREAM } from './sampling/philox.ts'
 import { scoreSequences } from './teacher-forcing.ts'
 import type { StepTrace } from './trace/types.ts'
@@ -34,11 +34,16 @@ export interface LearnStats {
   readonly optimizerSeconds: number
 }
 
-/** The state after a step, its statistics, and the advantages it used. */
+/** The state after a step, its statistics, the advantages it used, and what it saw of the tokens. */
 export interface Learned {
   readonly state: TrainerState
   readonly stats: LearnStats
   readonly advantages: Advantages
+  /**
+   * Scores under the policy before the step, by the completion's place in the rollout: of those that were in the first
+   * update's loss. They come with it at no cost.
+   */
+  readonly scores: ReadonlyMap<number, TokenScores>
 }
 
 /**
@@ -82,12 +87,25 @@ async function runUpdates(
   const rows = await lossRows(policy, trace, advantages, config, signal)
   const minibatches = splitMinibatches(rows, trace, config)
   const parameters = parameterRanges(policy.adapterLayout)
+  const scores = new Map<number, TokenScores>()
+  const places = new Map(rows.map((row, place) => [row, place]))
+  const keepScores = (row: LossRow, seen: TokenScores): void => {
+    const place = places.get(row)
+    if (current === state && place !== undefined) scores.set(place, seen)
+  }
   let current = state
   let gradNormSum = 0
   let learningRate = 0
   for (let iteration = 0; iteration < config.num_iterations; iteration++) {
     for (const minibatch of minibatches) {
-      const { gradient, unreached } = await minibatchGradient(policy, minibatch, config, sums, signal)
+      const { gradient, unreached } = await minibatchGradient(
+        policy,
+        minibatch,
+        config,
+        sums,
+        signal,
+        keepScores,
+      )
       lap('forwardBackwardMs')
       gradNormSum += clipGradient(gradient, config.max_grad_norm)
       learningRate = learningRateAt(current.updates, scheduleOf(config))
@@ -109,6 +127,7 @@ async function runUpdates(
   return {
     state: { ...current, step: state.step + 1, dataPosition: state.dataPosition + trace.groups.length },
     advantages,
+    scores,
     stats: {
       loss: sums.loss / updates,
       gradNorm: gradNormSum / updates,

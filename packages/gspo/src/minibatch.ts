@@ -6,7 +6,7 @@ import { setImmediate as yieldToEvents } from 'node:timers/promises'
 import type { ResolvedConfig } from './config.ts'
 import { GspoError } from './errors.ts'
 import { checkFinite } from './finite.ts'
-import type { LossBatch, LossConfig, Policy } from './policy-types.ts'
+import type { LossBatch, LossConfig, Policy, TokenScores } from './policy-types.ts'
 import { buildTokenBatch, padCompletions, splitByTokens } from './rollout/token-batch.ts'
 
 /** A sequence with what the loss needs to know of it. */
@@ -45,7 +45,7 @@ export interface MinibatchGradient {
 }
 
 /**
- * The gradient of the loss over one minibatch; adds to `sums`.
+ * The gradient of the loss over one minibatch; adds to `sums`, and tells the scores of each row that it ran.
  * Rejects with GspoError NON_FINITE, which names the tensor, or the signal's reason.
  */
 export async function minibatchGradient(
@@ -54,6 +54,7 @@ export async function minibatchGradient(
   config: ResolvedConfig,
   sums: LossSums,
   signal: AbortSignal,
+  onScores: (row: LossRow, scores: TokenScores) => void = () => undefined,
 ): Promise<MinibatchGradient> {
   const gradient = new Float32Array(policy.adapterLayout.length)
   const totalTokens = lossTokens(rows)
@@ -70,6 +71,7 @@ export async function minibatchGradient(
         `the loss is ${result.loss}: nothing was changed; lower learning_rate or look at the rewards`,
       )
     checkFinite(result.gradient, policy.adapterLayout, 'the gradient')
+    tellScores(part, result.scores, onScores)
     const tokens = lossTokens(part)
     const weight = microBatchWeight(config, part.length / rows.length, tokens / Math.max(1, totalTokens))
     for (let i = 0; i < gradient.length; i++)
@@ -89,6 +91,19 @@ export async function minibatchGradient(
     sums.tokens += tokens
   }
   return { gradient, unreached: unreached ?? new Set() }
+}
+
+function tellScores(
+  rows: readonly LossRow[],
+  { logps, entropies }: TokenScores,
+  onScores: (row: LossRow, scores: TokenScores) => void,
+): void {
+  const columns = rows.reduce((most, { tokens }) => Math.max(most, tokens.length), 1)
+  for (const [at, row] of rows.entries()) {
+    if (row.masked) continue // its tokens have no place in the batch
+    const [start, end] = [at * columns, at * columns + row.tokens.length]
+    onScores(row, { logps: logps.slice(start, end), entropies: entropies.slice(start, end) })
+  }
 }
 
 /** Rows whose gradient is exactly zero (no advantage, no KL, no auxiliary loss) need no pass through the model. */

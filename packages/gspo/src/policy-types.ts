@@ -105,6 +105,12 @@ export interface TokenScores {
   entropies: Float32Array
 }
 
+/** Token scores, and where the draws of each token begin. */
+export interface DrawScores extends TokenScores {
+  /** [rows * completionLength]: the probability of all tokens before this one; it is drawn by below <= u < below + p. */
+  below: Float32Array
+}
+
 /** Statistics of one loss call over its real completion tokens. */
 export interface LossMetrics {
   ratioMean: number
@@ -122,6 +128,8 @@ export interface LossResult {
   loss: number
   gradient: Float32Array
   metrics: LossMetrics
+  /** Of every token of the batch, from the same pass. */
+  scores: TokenScores
   /**
    * Indices into the layout's tensors that no token reached: the LoRAs of experts that the router chose for none.
    * Their gradient is zero here and absent in PyTorch, whose AdamW then leaves them alone.
@@ -171,6 +179,8 @@ export interface Policy {
   setAdapter(values: Float32Array): void
   /** Log-probabilities of the completions, with the adapter or (`adapter: false`) of the base model. */
   logprobs(batch: TokenBatch, options: { temperature: number; adapter: boolean }): Promise<TokenScores>
+  /** As `logprobs` with the adapter, and where the draws of each token begin. */
+  drawScores(batch: TokenBatch, options: { temperature: number }): Promise<DrawScores>
   lossAndGradient(batch: LossBatch, loss: LossConfig): Promise<LossResult>
   /** Runs all prompts at once through the model (prefill). */
   startDecoding(prompts: readonly Int32Array[]): Promise<Decoding>

@@ -12,6 +12,7 @@ import { adapterLayout, checkLoraConfig, initialAdapter } from './lora.ts'
 import { lossFeeds, lossMetrics, lossWeights } from './loss-terms.ts'
 import { readModelConfig, type ModelConfig } from './models/config.ts'
 import { decodeGraph, partSumsGraph, probabilityGraph, vocabularyPart } from './models/decode-graph.ts'
+import { VOCABULARY_INPUT } from './models/head.ts'
 import { ADAPTER_INPUT, headName } from './models/layers.ts'
 import { lossVariant } from './models/loss.ts'
 import { expertModule, loraSites } from './models/modules.ts'
@@ -19,6 +20,7 @@ import { createRopeCache, type RopeCache } from './models/rope.ts'
 import { lossAndGradientGraph, ONE_PART, scoreGraph, type ModelSource } from './models/training-graph.ts'
 import type {
   Decoding,
+  DrawScores,
   LossBatch,
   LossConfig,
   LossResult,
@@ -178,6 +180,29 @@ class GraphPolicy implements Policy {
     return scores
   }
 
+  async drawScores(batch: TokenBatch, { temperature }: { temperature: number }): Promise<DrawScores> {
+    checkBatch(batch, this.model.vocabSize)
+    const scores = { ...emptyScores(batch), below: new Float32Array(batch.rows * batch.completionLength) }
+    const { vocabSize } = this.model
+    const vocabulary = {
+      dims: [1, vocabSize],
+      values: Float32Array.from({ length: vocabSize }, (_, id) => id),
+    }
+    for (const part of this.parts(batch)) {
+      const { shape } = part
+      const key = `draw ${JSON.stringify(shape)}`
+      const session = await this.session(key, () => scoreGraph(this.source, shape, true), 'share')
+      const out = await session.run({
+        ...part.feeds,
+        ...this.modelFeeds(part, temperature),
+        [VOCABULARY_INPUT]: vocabulary,
+        [ADAPTER_INPUT]: this.adapter,
+      })
+      scatterScores(scores, batch, part, out)
+    }
+    return scores
+  }
+
   async lossAndGradient(batch: LossBatch, loss: LossConfig): Promise<LossResult> {
     checkBatch(batch, this.model.vocabSize)
     if (loss.beta !== 0 && batch.refLogps === null)
@@ -211,6 +236,7 @@ class GraphPolicy implements Policy {
       loss: total,
       gradient,
       metrics: lossMetrics(batch, loss, scores),
+      scores,
       unreached: this.unreached(reached),
     }
   }
@@ -310,15 +336,16 @@ function emptyScores({ rows, completionLength }: TokenBatch): TokenScores {
 }
 
 function scatterScores(
-  scores: TokenScores,
+  scores: TokenScores & Partial<DrawScores>,
   batch: TokenBatch,
   part: PackedBatch,
   out: Readonly<Record<string, Feed>>,
 ): void {
   const base = part.firstRow * batch.completionLength
-  for (const name of ['logps', 'entropies'] as const) {
-    const values = out[name]?.values
-    for (const [index, slot] of part.slots.entries()) scores[name][base + slot] = values?.[index] ?? NaN
+  for (const name of ['logps', 'entropies', 'below'] as const) {
+    const [into, values] = [scores[name], out[name]?.values]
+    if (into === undefined) continue
+    for (const [index, slot] of part.slots.entries()) into[base + slot] = values?.[index] ?? NaN
   }
 }
 

@@ -7,14 +7,14 @@ import type { TrainerState } from './checkpoint/state.ts'
 import { GspoError } from './errors.ts'
 import { learn } from './learn.ts'
 import type { TokenScores } from './policy-types.ts'
-import { rollout, rolloutOptionsOf } from './rollout/rollout.ts'
+import { compareDraws, isFiltered, resampleGroups } from './redraw.ts'
 import { rewardSampleOf } from './rollout/score-rollout.ts'
 import { scoreSamples } from './rewards/score.ts'
 import { describeStep } from './stats.ts'
-import { scoreSequences } from './teacher-forcing.ts'
+import { drawScoresOf, scoreSequences } from './teacher-forcing.ts'
 import { checkTrace } from './trace/check.ts'
 import type { StepTrace, TracedGroup } from './trace/types.ts'
-import type { ReplayedStep, ReplayOptions } from './trainer-types.ts'
+import type { RedrawnCompletion, ReplayedStep, ReplayOptions } from './trainer-types.ts'
 import type { Workshop } from './workshop.ts'
 
 /**
@@ -36,15 +36,16 @@ export async function replaySteps(
     for (const [index, step] of steps.entries()) {
       const started = performance.now()
       policy.setAdapter(current.adapter)
-      const scores = await recomputeScores(workshop, step, recompute?.[index], signal)
-      const resampled = await resampleGroups(workshop, step, resample[index] ?? [], signal)
+      const asked = { recompute: recompute?.[index], redraw: resample[index] ?? [] }
+      const looked = await lookAgain(workshop, step, asked, signal)
       const scored = performance.now()
-      const expected = await expectedGroups(workshop, current, step, { scores, resampled, rescore }, signal)
-      const rewarded = performance.now()
       const learned = await learn(policy, current, step, config, signal)
+      const learnedAt = performance.now()
+      const found = { ...looked, learned: learned.scores, rescore }
+      const expected = await expectedGroups(workshop, current, step, found, signal)
       const seconds = {
         rollout: (scored - started) / 1000,
-        reward: (rewarded - scored) / 1000,
+        reward: (performance.now() - learnedAt) / 1000,
         total: (performance.now() - started) / 1000,
       }
       replayed.push({
@@ -61,43 +62,66 @@ export async function replaySteps(
   return { replayed, after: current }
 }
 
-/** What the policy before the step says of the traced tokens. */
-interface Recomputed {
+/** What the policy before the step says of the groups that were asked for. */
+interface LookedAt {
   /** By group: one entry a completion. */
   readonly scores: ReadonlyMap<number, readonly TokenScores[]>
   /** By group. */
-  readonly resampled: ReadonlyMap<number, readonly Int32Array[]>
+  readonly redrawn: ReadonlyMap<number, readonly RedrawnCompletion[]>
+}
+
+/** Everything known of the traced tokens after the updates. */
+interface Found extends LookedAt {
+  /** Of the completions in the first update's loss, by their place in the rollout. */
+  readonly learned: ReadonlyMap<number, TokenScores>
   readonly rescore: boolean
 }
 
-/** Samples groups again with the draws their step had. Throws BAD_TRACE for a group that does not exist. */
-async function resampleGroups(
+/** Scores the chosen groups (all when none are) and repeats the draws of others, in one pass over both where it can. */
+async function lookAgain(
   workshop: Workshop,
   step: StepTrace,
-  indices: readonly number[],
+  { recompute, redraw }: { recompute: readonly number[] | undefined; redraw: readonly number[] },
   signal: AbortSignal,
-): Promise<Map<number, Int32Array[]>> {
-  const prompts = indices.map((index) => {
-    const { dataPosition, promptIds } = groupAt(step, index)
-    return { position: dataPosition, ids: promptIds }
-  })
-  const groups = await rollout(workshop.policy, prompts, rolloutOptionsOf(workshop, signal))
-  return new Map(indices.map((index, place) => [index, (groups[place] ?? []).map(({ tokens }) => tokens)]))
+): Promise<LookedAt> {
+  const { policy, config } = workshop
+  const recomputed = recompute ?? [...step.groups.keys()]
+  // A server's draws are its own: no seed leads to them.
+  const repeated = config.rollout_server === undefined ? redraw : []
+  if (isFiltered(config)) {
+    const scores = await scoreGroups(step, recomputed, (sequences) =>
+      scoreSequences(policy, sequences, { adapter: true, config }, signal),
+    )
+    const again = await resampleGroups(
+      workshop,
+      repeated.map((index) => groupAt(step, index)),
+      signal,
+    )
+    return { scores, redrawn: new Map(repeated.map((index, place) => [index, again[place] ?? []])) }
+  }
+  const indices = [...new Set([...recomputed, ...repeated])].sort((left, right) => left - right)
+  const draws = await scoreGroups(step, indices, (sequences) =>
+    drawScoresOf(policy, sequences, config, signal),
+  )
+  const wanted = new Set(recomputed)
+  return {
+    scores: new Map([...draws].filter(([index]) => wanted.has(index))),
+    redrawn: new Map(
+      repeated.map((index) => [index, compareDraws(groupAt(step, index), draws.get(index) ?? [], config)]),
+    ),
+  }
 }
 
-/** Teacher-forced scores of the chosen groups' completions, of all groups when none are chosen. */
-async function recomputeScores(
-  { policy, config }: Workshop,
+/** Scores of some groups' completions, by group. */
+async function scoreGroups<T>(
   step: StepTrace,
-  chosen: readonly number[] | undefined,
-  signal: AbortSignal,
-): Promise<Map<number, TokenScores[]>> {
-  const indices = chosen ?? [...step.groups.keys()]
+  indices: readonly number[],
+  score: (sequences: { promptIds: Int32Array; tokens: Int32Array }[]) => Promise<T[]>,
+): Promise<Map<number, T[]>> {
   const groups = indices.map((index) => groupAt(step, index))
-  const sequences = groups.flatMap(({ promptIds, completions }) =>
-    completions.map(({ tokens }) => ({ promptIds, tokens })),
+  const scores = await score(
+    groups.flatMap(({ promptIds, completions }) => completions.map(({ tokens }) => ({ promptIds, tokens }))),
   )
-  const scores = await scoreSequences(policy, sequences, { adapter: true, config }, signal)
   let next = 0
   return new Map(
     indices.map((index, place) => {
@@ -120,7 +144,7 @@ async function expectedGroups(
   workshop: Workshop,
   state: TrainerState,
   step: StepTrace,
-  recomputed: Recomputed,
+  found: Found,
   signal: AbortSignal,
 ): Promise<ReplayedStep['groups']> {
   const { dataset, order, tokenizer, rewards } = workshop
@@ -134,7 +158,7 @@ async function expectedGroups(
     const row = rows[index]
     return row === undefined ? [] : completions.map((completion) => rewardSampleOf(workshop, row, completion))
   })
-  const scored = recomputed.rescore
+  const scored = found.rescore
     ? await scoreSamples(samples, rewards, signal)
     : { rewards: [], components: [] }
   const rewardIsDeterministic = rewards.every(({ reward }) => reward.deterministic)
@@ -142,10 +166,11 @@ async function expectedGroups(
   return step.groups.map(({ completions }, index) => ({
     expectedDataPosition: state.dataPosition + index,
     expectedPromptIds: tokenizer.encodePrompt(rows[index]?.prompt ?? ''),
-    resampled: recomputed.resampled.get(index) ?? null,
+    isRecomputed: found.scores.has(index),
+    redrawn: found.redrawn.get(index) ?? null,
     completions: completions.map((_, row) => {
       const place = next++
-      const scores = recomputed.scores.get(index)?.[row]
+      const scores = found.scores.get(index)?.[row] ?? found.learned.get(place)
       return {
         logps: scores?.logps ?? new Float32Array(0),
         entropies: scores?.entropies ?? new Float32Array(0),

@@ -116,13 +116,23 @@ export interface Evaluation {
 
 /** What a replay does besides the updates. */
 export interface ReplayOptions {
-  /** For each step the groups (by index) to sample again, under the policy before that step. */
+  /**
+   * For each step the groups (by index) whose draws are repeated from the seed, under the policy before that step: by
+   * the same pass as `recompute`, or by sampling again where top_k, top_p or min_p filter the samples.
+   */
   readonly resample?: readonly (readonly number[])[]
   /** For each step the groups whose logprobs and entropies are recomputed; all when left out. */
   readonly recompute?: readonly (readonly number[])[]
   /** Whether rewards are computed again; true when left out. When false they are NaN. */
   readonly rescore?: boolean
   readonly signal?: AbortSignal
+}
+
+/** A completion whose draws were repeated. */
+export interface RedrawnCompletion {
+  readonly isSame: boolean
+  /** Where and how it differs, in words; empty when it does not. */
+  readonly difference: string
 }
 
 /** One step computed again from its trace, beside what the trace should have held. */
@@ -134,10 +144,15 @@ export interface ReplayedStep {
     readonly expectedDataPosition: number
     /** The data set's row at that position, tokenised. */
     readonly expectedPromptIds: Int32Array
-    /** The tokens this seed samples for the traced prompt, one array a completion; null where not asked for. */
-    readonly resampled: readonly Int32Array[] | null
+    /** Whether its logprobs were asked for; those of other groups came with the loss, which picks them by reward. */
+    readonly isRecomputed: boolean
+    /** What the seed draws, one entry a completion; null where not asked for. */
+    readonly redrawn: readonly RedrawnCompletion[] | null
     readonly completions: readonly {
-      /** Recomputed under the policy before this step's updates, by one teacher-forced pass; empty where not asked for. */
+      /**
+       * Recomputed under the policy before this step's updates, by one teacher-forced pass; empty where they were not
+       * asked for and did not come with the loss.
+       */
       readonly logps: Float32Array
       /** Entropy of the policy at each token, at the temperature, nats: honest samples have mean -logp near it; as `logps`. */
       readonly entropies: Float32Array

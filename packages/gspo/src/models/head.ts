@@ -18,19 +18,34 @@ export function targetsInput(g: GraphBuilder, chunk: number): Tensor {
   return g.input(targetsName(chunk), [chunkDim(chunk)], 'i32')
 }
 
-/** Log-probabilities and entropies of the targets, [N] each, without a gradient; hidden [N, H], head [V, H]. */
+/** Name of the input with the numbers 0 to V - 1, [1, V]. */
+export const VOCABULARY_INPUT = 'vocabulary'
+
+/**
+ * Log-probabilities and entropies of the targets, [N] each, without a gradient; hidden [N, H], head [V, H]. With
+ * `withBelow` also `below` [N], the probability of all tokens before the target: where its draws begin.
+ */
 export function headScores(
   g: GraphBuilder,
   hidden: Tensor,
   head: Tensor,
   chunks: number,
-): { logps: Tensor; entropies: Tensor } {
+  withBelow = false,
+): { logps: Tensor; entropies: Tensor; below?: Tensor } {
+  const vocabulary = withBelow ? g.input(VOCABULARY_INPUT, [1, dimOf(head, 0)]) : null
   const parts = eachChunk(g, hidden, chunks, (rows, targets) => {
     const logits = g.matmul(rows, head, { transB: true })
     const { logps, partition, probabilities } = tokenLogps(g, logits, targets)
-    return { logps, entropies: g.sub(partition, g.sum(g.mul(probabilities, logits), [1])) }
+    const entropies = g.sub(partition, g.sum(g.mul(probabilities, logits), [1]))
+    return {
+      logps,
+      entropies,
+      below: vocabulary === null ? [] : [massBelow(g, vocabulary, probabilities, targets)],
+    }
   })
-  return joinScores(g, parts)
+  const scores = joinScores(g, parts)
+  const below = parts.flatMap((part) => part.below)
+  return below.length === 0 ? scores : { ...scores, below: g.concat(below, 0) }
 }
 
 /**
@@ -92,6 +107,12 @@ function joinScores(
       0,
     ),
   }
+}
+
+/** Probability of the tokens before each target, [n]. */
+function massBelow(g: GraphBuilder, vocabulary: Tensor, probabilities: Tensor, targets: Tensor): Tensor {
+  const isBefore = g.binary('less', vocabulary, g.reshape(g.cast(targets, 'f32'), [dimOf(targets, 0), 1]))
+  return g.sum(g.where(isBefore, probabilities, g.constant(0)), [1])
 }
 
 /** From logits [n, V]: each target's log-probability, the log of the partition function [n], probabilities. */

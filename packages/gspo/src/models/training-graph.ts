@@ -60,16 +60,16 @@ export function maskNames(window: number | null): { prompt: string; completion: 
 }
 
 /**
- * Outputs `logps` and `entropies` [N] of the scored tokens.
+ * Outputs `logps` and `entropies` [N] of the scored tokens, and `below` when it is asked for (see `headScores`).
  * Inputs: prompt_ids [R, P], completion_ids [R, G, C], positions [T, 1], cos and sin, masks,
  * score_rows [N] (the token, of all T, whose output predicts), targets_0, targets_1, ... (N in all, a chunk of the
- * head each), inverse_temperature; with linear attention is_token [T, 1] and the levels of both kinds of chunks.
+ * head each), inverse_temperature, for `below` vocabulary [1, V]; with linear attention is_token [T, 1] and the levels of both kinds of chunks.
  */
-export function scoreGraph(source: ModelSource, shape: BatchShape): Graph {
+export function scoreGraph(source: ModelSource, shape: BatchShape, withBelow = false): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
   const { hidden } = scoredRows(context, shape)
-  return g.finish(headScores(g, hidden, headWeight(context), shape.headChunks))
+  return g.finish({ ...headScores(g, hidden, headWeight(context), shape.headChunks, withBelow) })
 }
 
 /**

@@ -55,14 +55,16 @@ function eachCompletion(
     traced: StepTrace['groups'][number]['completions'][number],
     replayed: ReplayedStep['groups'][number]['completions'][number],
     where: string,
+    group: ReplayedStep['groups'][number],
   ) => void,
 ): void {
   for (const { traced, replayed } of pairs) {
     for (const [g, group] of traced.groups.entries()) {
       for (const [c, completion] of group.completions.entries()) {
-        const expected = replayed.groups[g]?.completions[c]
-        if (expected !== undefined)
-          visit(completion, expected, `step ${traced.step}, group ${g}, completion ${c}`)
+        const replayedGroup = replayed.groups[g]
+        const expected = replayedGroup?.completions[c]
+        if (replayedGroup !== undefined && expected !== undefined)
+          visit(completion, expected, `step ${traced.step}, group ${g}, completion ${c}`, replayedGroup)
       }
     }
   }
@@ -77,7 +79,7 @@ export function tokensCheck(pairs: StepPairs, tolerance: ReplayConfig): Check {
   let [worst, sum, count] = [0, 0, 0]
   let worstPlace = ''
   eachCompletion(pairs, ({ logps }, replayed, where) => {
-    if (replayed.logps.length === 0) return // a group that was not drawn for this check
+    if (replayed.logps.length === 0) return // neither picked for this check nor part of the loss
     for (const [t, logp] of logps.entries()) {
       const difference = Math.abs(logp - (replayed.logps[t] ?? NaN))
       sum += difference
@@ -116,7 +118,8 @@ export function samplingCheck(pairs: StepPairs, config: ResolvedConfig, toleranc
   }
   if (tolerance.recompute_share === 0) return unchecked('sampling', 'no logprobs were recomputed')
   let [sum, squares, count] = [0, 0, 0]
-  eachCompletion(pairs, (_traced, { logps, entropies }) => {
+  eachCompletion(pairs, (_traced, { logps, entropies }, _where, { isRecomputed }) => {
+    if (!isRecomputed) return // the loss picks groups by their rewards, which tell how surprising they are
     for (const [t, logp] of logps.entries()) {
       const surprise = -logp - (entropies[t] ?? 0)
       sum += surprise
@@ -136,26 +139,20 @@ export function samplingCheck(pairs: StepPairs, config: ResolvedConfig, toleranc
   )
 }
 
-/** The groups sampled again from the seed came out as traced. */
+/** The seed draws the traced tokens of the groups that were picked. */
 export function resamplingCheck(pairs: StepPairs, tolerance: ReplayConfig): Check {
   const faults: string[] = []
   let [same, total] = [0, 0]
   for (const { traced, replayed } of pairs) {
-    for (const [g, group] of traced.groups.entries()) {
-      const again = replayed.groups[g]?.resampled ?? null
-      if (again === null) continue
-      for (const [c, { tokens }] of group.completions.entries()) {
+    for (const [g, { redrawn }] of replayed.groups.entries()) {
+      for (const [c, { isSame, difference }] of (redrawn ?? []).entries()) {
         total += 1
-        const redrawn = again[c] ?? new Int32Array(0)
-        if (Buffer.compare(bytesOf(tokens), bytesOf(redrawn)) === 0) same += 1
-        else
-          faults.push(
-            `step ${traced.step}, group ${g}, completion ${c}: traced [${head(tokens)}], the seed draws [${head(redrawn)}]`,
-          )
+        if (isSame) same += 1
+        else faults.push(`step ${traced.step}, group ${g}, completion ${c}: ${difference}`)
       }
     }
   }
-  if (total === 0) return unchecked('resampling', 'no group was sampled again')
+  if (total === 0) return unchecked('resampling', 'no draw was repeated')
   const share = same / total
   const seen = `${same} of ${total} completions come out as traced`
   return checked(
@@ -163,10 +160,6 @@ export function resamplingCheck(pairs: StepPairs, tolerance: ReplayConfig): Chec
     share < tolerance.min_resample_match ? `${seen}: ${places(faults) ?? ''}` : null,
     seen,
   )
-}
-
-function head(tokens: Int32Array): string {
-  return `${tokens.subarray(0, 8).join(' ')}${tokens.length > 8 ? ' …' : ''}`
 }
 
 /** Rewards recompute, where the reward functions are deterministic. */

@@ -29,6 +29,9 @@ export interface LogLine {
   readonly http?: string | null
   readonly peer_id?: string
   readonly adapter_sha3_256?: string
+  readonly file?: string
+  readonly applied?: string[]
+  readonly need_restart?: string[]
 }
 
 /** How a process ended. */

@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { errnoOf, messageOf, NodeError } from './errors.ts'
 import { eventSink } from './event-sink.ts'
 import { createObservatory } from './observe/index.ts'
+import { openTracing } from './observe/tracing.ts'
 import { PauseSwitch } from './pause-switch.ts'
 import { writeWhereabouts, type DaemonOptions, type Running } from './running.ts'
 import { openServiceManager } from './service-manager.ts'
@@ -58,9 +59,17 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     logger: log,
   })
   closing.defer(() => observatory.stop())
+  const tracing = await openTracing({
+    endpoint: config.tracing.endpoint,
+    peerId: identity.peerId,
+    job: config.job,
+    version: VERSION,
+    logger: log,
+  })
+  closing.defer(() => tracing.stop())
   const service = openServiceManager(log)
   closing.defer(() => service.close())
-  const emit = eventSink({ log, parent: options.parent, board, observatory, service })
+  const emit = eventSink({ log, parent: options.parent, board, observatory, tracing, service })
   const enter = (state: DaemonState, reason: string): void => emit({ type: 'state', state, reason })
   const running: Running = {
     options: { ...options, stop },

@@ -20,20 +20,25 @@ export class Engine {
     this.#trainer = trainer
   }
 
-  /** Starts the process, loads the model and, when there is one, the checkpoint. */
-  static async start(
-    config: GSPOConfig,
-    checkpointPath: string,
-    signal: AbortSignal,
-  ): Promise<{ engine: Engine; checkpoint: Checkpoint | null }> {
-    const checkpoint = await loadCheckpoint(checkpointPath)
-    const trainer = await spawnCancellably(config, signal)
-    try {
-      if (checkpoint !== null) await restore(trainer, checkpoint)
-      return { engine: new Engine(config, checkpointPath, trainer), checkpoint }
-    } catch (error) {
-      await trainer.close()
-      throw error
+  /** Starts the process, loads the model and, when there is one, the checkpoint; again when it dies over that. */
+  static async start(o: {
+    config: GSPOConfig
+    checkpointPath: string
+    signal: AbortSignal
+    onDeath: (error: Error) => void
+  }): Promise<{ engine: Engine; checkpoint: Checkpoint | null }> {
+    const { config, checkpointPath, signal, onDeath } = o
+    for (let deaths = 0; ; deaths++) {
+      const checkpoint = await loadCheckpoint(checkpointPath)
+      try {
+        const trainer = await spawnWith(config, signal, async (loaded) => {
+          if (checkpoint !== null) await restore(loaded, checkpoint)
+        })
+        return { engine: new Engine(config, checkpointPath, trainer), checkpoint }
+      } catch (error) {
+        if (signal.aborted || !isDeath(error) || deaths >= ENGINE_RESTARTS) throw error
+        onDeath(error)
+      }
     }
   }
 
@@ -44,17 +49,18 @@ export class Engine {
 
   /** True when `error` says that the process died and another start is allowed. */
   canRestart(error: unknown): boolean {
-    return error instanceof GspoError && error.code === 'ENGINE_DIED' && this.#restarts < ENGINE_RESTARTS
+    return isDeath(error) && this.#restarts < ENGINE_RESTARTS
   }
 
   /** Starts a new process from the checkpoint, or from `initial` when no round has been committed yet. */
   async restart(initial: Float32Array, signal: AbortSignal): Promise<void> {
     this.#restarts++
     await this.#trainer.close()
-    this.#trainer = await spawnCancellably(this.#config, signal)
     const checkpoint = await loadCheckpoint(this.#checkpointPath)
-    if (checkpoint === null) await this.#trainer.writeAdapter(initial)
-    else await restore(this.#trainer, checkpoint)
+    this.#trainer = await spawnWith(this.#config, signal, async (loaded) => {
+      if (checkpoint === null) await loaded.writeAdapter(initial)
+      else await restore(loaded, checkpoint)
+    })
   }
 
   /** Gives `state` to the trainer and makes both durable, with what deltas still owe, in one file. */
@@ -84,6 +90,26 @@ async function spawnCancellably(config: GSPOConfig, signal: AbortSignal): Promis
   } finally {
     signal.removeEventListener('abort', cancel)
   }
+}
+
+/** A trainer that `prepare` has been done on; closed when that fails. */
+async function spawnWith(
+  config: GSPOConfig,
+  signal: AbortSignal,
+  prepare: (trainer: Trainer) => Promise<void>,
+): Promise<Trainer> {
+  const trainer = await spawnCancellably(config, signal)
+  try {
+    await prepare(trainer)
+    return trainer
+  } catch (error) {
+    await trainer.close()
+    throw error
+  }
+}
+
+function isDeath(error: unknown): error is GspoError {
+  return error instanceof GspoError && error.code === 'ENGINE_DIED'
 }
 
 async function restore(trainer: Trainer, checkpoint: Checkpoint): Promise<void> {

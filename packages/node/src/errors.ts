@@ -30,6 +30,7 @@ export type NodeErrorCode =
   | 'NODES_FAILED'
   | 'ATTESTATION_UNAVAILABLE'
   | 'ATTESTATION_UNSUPPORTED'
+  | 'TRACING_UNAVAILABLE'
   | 'BAD_ADAPTER'
   | 'BAD_TRACE'
   | 'TRACE_NOT_FOUND'
@@ -95,6 +96,10 @@ export const NODE_ERRORS: Readonly<
     next: 'install tpm2-tools and give the daemon access to the TPM, or set attestation.type to none',
   },
   ATTESTATION_UNSUPPORTED: { exit: 'usage', next: 'set attestation.type to none or tpm2' },
+  TRACING_UNAVAILABLE: {
+    exit: 'usage',
+    next: 'install @opentelemetry/api, sdk-trace, resources and exporter-trace-otlp-http beside gym-node, or remove tracing.endpoint',
+  },
   BAD_ADAPTER: { exit: 'input', next: 'use an adapter made for this model with the same rank and targets' },
   BAD_TRACE: {
     exit: 'check_failed',

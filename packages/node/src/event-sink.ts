@@ -2,6 +2,7 @@
 import type { RingLogger } from '@gym-node/ring'
 import type { Logger } from './log.ts'
 import type { Observatory } from './observe/index.ts'
+import type { Tracing } from './observe/tracing.ts'
 import type { ParentLink } from './parent-link.ts'
 import type { ServiceManager } from './service-manager.ts'
 import type { StatusBoard } from './status-board.ts'
@@ -13,6 +14,7 @@ export interface EventReceivers {
   readonly parent: ParentLink
   readonly board: StatusBoard
   readonly observatory: Observatory
+  readonly tracing: Tracing
   readonly service: ServiceManager
 }
 
@@ -21,6 +23,7 @@ export function eventSink(to: EventReceivers): (event: DaemonEvent) => void {
   return (event) => {
     to.board.record(event, new Date())
     to.observatory.emit(event)
+    to.tracing.emit(event)
     to.parent.send({ type: 'event', event, bytesSent: to.board.document().ring.bytes_sent })
     if (event.type === 'state') to.service.status(event.state, event.reason)
     logEvent(to.log, event)

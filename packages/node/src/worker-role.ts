@@ -21,7 +21,12 @@ export async function runWorker(running: Running): Promise<void> {
   running.enter('starting', 'loads the model')
   const trainerConfig = trainerConfigOf(config, running.identity)
   await using closing = new AsyncDisposableStack()
-  const { engine, checkpoint } = await Engine.start(trainerConfig, running.paths.checkpoint, stop)
+  const { engine, checkpoint } = await Engine.start({
+    config: trainerConfig,
+    checkpointPath: running.paths.checkpoint,
+    signal: stop,
+    onDeath: (error) => reportDeath(running, error),
+  })
   closing.defer(() => engine.close())
   const { info } = engine.trainer
   running.board.useTrainer(info)
@@ -86,7 +91,7 @@ async function trainInRing(
   deltas: DeltaStore,
   verdicts: Awaited<ReturnType<typeof openVerdicts>>,
 ): Promise<LoopEnd> {
-  const { config, log, stop } = running.options
+  const { config, stop } = running.options
   await using closing = new AsyncDisposableStack()
   const ring = await openRing(running, state, 'member')
   closing.defer(() => ring.stop())
@@ -102,7 +107,9 @@ async function trainInRing(
         state,
         aggregateInterval: config.train.aggregate_interval,
         minMembers: config.ring.min_members,
-        rounds: config.train.rounds,
+        get rounds() {
+          return config.train.rounds // may change while the daemon runs
+        },
         openTrace: (round, stateBefore) => deltas.openTrace(round, stateBefore),
         writeDelta: (delta) => deltas.write(delta, stop),
         recordRound: (record) =>
@@ -116,12 +123,37 @@ async function trainInRing(
       if (end === 'limit') running.enter('stopping', `reached train.rounds = ${config.train.rounds ?? 0}`)
       return end
     } catch (error) {
-      if (stop.aborted || !engine.canRestart(error)) throw error
-      running.emit({ type: 'error', code: 'ENGINE_DIED', message: messageOf(error) })
-      log.warn({ code: 'ENGINE_DIED', err: error }, 'starting the engine again from the last checkpoint')
-      await engine.restart(state.adapter, stop)
+      await restartEngine(running, engine, state, error)
     }
   }
+}
+
+/** Starts the engine again, also when it dies over that; throws `cause` when it may not. */
+async function restartEngine(
+  running: Running,
+  engine: Engine,
+  state: JobState,
+  cause: unknown,
+): Promise<void> {
+  const { stop } = running.options
+  for (let death = cause; ;) {
+    if (stop.aborted || !engine.canRestart(death)) throw death
+    reportDeath(running, death)
+    try {
+      await engine.restart(state.adapter, stop)
+      return
+    } catch (error) {
+      death = error
+    }
+  }
+}
+
+function reportDeath(running: Running, error: unknown): void {
+  running.emit({ type: 'error', code: 'ENGINE_DIED', message: messageOf(error) })
+  running.options.log.warn(
+    { code: 'ENGINE_DIED', err: error },
+    'starting the engine again from the last checkpoint',
+  )
 }
 
 /** Aborts when `stop` has been aborted for the grace time, or at once when no all-reduce is under way. */

@@ -1,6 +1,8 @@
 /** A real daemon through its HTTP face: pause, resume and leave, and what it says about itself while it trains. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { Ajv2020 } from 'ajv/dist/2020.js'
@@ -24,7 +26,12 @@ it('trains, pauses, resumes and leaves as its operator asks, and remembers all o
   const folder = await temporaryFolder(t)
   const stateDir = join(folder, 'state')
   await writeFile(join(folder, 'token'), `${TOKEN}\n`)
-  const flags = settings({ 'ring.min_members': 1, 'http.token_file': join(folder, 'token') })
+  const collector = await startCollector(t)
+  const flags = settings({
+    'ring.min_members': 1,
+    'http.token_file': join(folder, 'token'),
+    'tracing.endpoint': collector.endpoint,
+  })
   const daemon = TestDaemon.start(t, stateDir, [...demoFlags(11), ...flags])
   const { http } = await daemon.whereabouts()
   assert.equal((await ask(`${http}healthz`)).code, 200)
@@ -62,6 +69,18 @@ it('trains, pauses, resumes and leaves as its operator asks, and remembers all o
   assert.equal(await post('leave'), 200)
   assert.deepEqual(await daemon.ended, { code: 0, signal: null }, daemon.stderr)
 
+  const spans = collector.spans()
+  const named = (name: string): OtlpSpan[] => spans.filter((span) => span.name === name)
+  assert.ok(named('round').length >= 2 && named('view change').length >= 1, 'spans reached the collector')
+  const roundIds = new Set(named('round').map(({ spanId }) => spanId))
+  for (const name of ['step', 'write delta', 'all-reduce', 'commit'])
+    assert.ok(
+      named(name).length >= 2 && named(name).every(({ parentSpanId }) => roundIds.has(parentSpanId ?? '')),
+      `${name} is under a round`,
+    )
+  for (const { name, startTimeUnixNano, endTimeUnixNano } of spans)
+    assert.ok(BigInt(endTimeUnixNano) >= BigInt(startTimeUnixNano), name)
+
   const store = HistoryStore.open(join(stateDir, 'history.sqlite'), status.job, HISTORY_LIMITS, () => {
     assert.fail('the history of a daemon that ended well is whole')
   })
@@ -84,3 +103,41 @@ it('trains, pauses, resumes and leaves as its operator asks, and remembers all o
   assert.ok(states.length < 12, `the phases of ${committed} rounds do not fill the log: ${states.join()}`)
   store.close()
 })
+
+interface OtlpSpan {
+  readonly name: string
+  readonly spanId: string
+  readonly parentSpanId?: string
+  readonly startTimeUnixNano: string
+  readonly endTimeUnixNano: string
+}
+
+/** A collector that speaks OTLP/HTTP with JSON (opentelemetry-proto 1.x, `ExportTraceServiceRequest`). */
+async function startCollector(t: {
+  after: (fn: () => void) => void
+}): Promise<{ endpoint: string; spans: () => OtlpSpan[] }> {
+  const spans: OtlpSpan[] = []
+  const server = createServer((request, response) => {
+    const parts: Buffer[] = []
+    request.on('data', (part: Buffer) => parts.push(part))
+    request.on('end', () => {
+      assert.equal(request.headers['content-type'], 'application/json')
+      const body = JSON.parse(Buffer.concat(parts).toString()) as {
+        resourceSpans: { scopeSpans: { spans: OtlpSpan[] }[] }[]
+      }
+      spans.push(
+        ...body.resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap((scope) => scope.spans)),
+      )
+      response.setHeader('content-type', 'application/json').end('{}')
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const address = server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : 0
+  return { endpoint: `http://127.0.0.1:${port}/v1/traces`, spans: () => spans }
+}

@@ -58,9 +58,11 @@ it('is watched with peers, rounds, logs and top, and reads its configuration aga
   top.kill('SIGINT')
   assert.equal(await ended, 0)
 
-  await writeFile(config, file('warn'))
+  await writeFile(config, file('warn').replace('train: {', 'train: { delta_keep_rounds: 7, beta: 0.5,'))
   daemon.kill('SIGHUP')
-  await daemon.waitFor('the reload', ({ msg }) => msg === 'configuration read again')
+  const reload = await daemon.waitFor('the reload', ({ msg }) => msg.startsWith('configuration read again'))
+  assert.deepEqual(reload.applied, ['log.level', 'train.delta_keep_rounds'])
+  assert.deepEqual(reload.need_restart, ['train.beta'])
   await writeFile(config, 'lgo: {}\n')
   daemon.kill('SIGHUP')
   const refused = await daemon.waitFor('the refusal', ({ msg }) =>

@@ -1,8 +1,8 @@
 /** `gym-node start`: one daemon in the foreground, as a service would run it. */
 import { Command } from 'commander'
 import { loadConfig, type ConfigSources } from '../config/load.ts'
+import { LIVE_KEYS, takeOverLiveKeys } from '../config/live.ts'
 import type { NodeConfig } from '../config/schema.ts'
-import { isDeepStrictEqual } from 'node:util'
 import type { Logger } from '../log.ts'
 import { openParentLink } from '../parent-link.ts'
 import { listenForStop, STOP_SIGNALS } from '../signals.ts'
@@ -12,7 +12,8 @@ import { presentError } from './present.ts'
 const HELP = `
 The daemon runs until SIGTERM or Ctrl+C: it finishes or abandons the round, leaves the ring and exits 0; what
 was committed is in the state folder, and the next start goes on from there. A second signal ends it at once.
-SIGHUP (without a terminal) reads the configuration again: log.level changes at once, all else needs a restart.
+SIGHUP (without a terminal) reads the configuration again: ${LIVE_KEYS.join(', ')}
+change at once, all else needs a restart.
 `
 
 /** The command. */
@@ -57,13 +58,13 @@ export function startCommand(): Command {
 async function reloadConfig(sources: ConfigSources, running: NodeConfig, log: Logger): Promise<void> {
   try {
     const { config } = await loadConfig(sources)
-    log.level = config.log.level
-    const isSame = isDeepStrictEqual({ ...config, log: null }, { ...running, log: null })
+    const { applied, needRestart } = takeOverLiveKeys(running, config)
+    log.level = running.log.level
     log.warn(
-      { level: log.level },
-      isSame
+      { applied, need_restart: needRestart },
+      needRestart.length === 0
         ? 'configuration read again'
-        : 'configuration read again; what changed besides log.level needs a restart',
+        : `configuration read again; ${needRestart.join(', ')} need a restart`,
     )
   } catch (error) {
     const { code, message } = presentError(error)

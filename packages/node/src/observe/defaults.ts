@@ -75,5 +75,13 @@ export const CONTROL_DEADLINE_MS = 60_000
 /** The same fault of observation is logged once in this time, ms; the counter has every one. */
 export const FAULT_LOG_MS = 60_000
 
+/** Tracing: spans queued for the collector (older ones are dropped), time between two sendings and for one, ms. */
+export const TRACING_QUEUE_SPANS = 4_096
+export const TRACING_SEND_EVERY_MS = 2_000
+export const TRACING_EXPORT_MS = 5_000
+
+/** Longest wait for the last spans to be sent at stop, ms. */
+export const TRACING_STOP_MS = 1_500
+
 /** Different error codes given their own metric label; later ones count as `OTHER`, so that labels stay bounded. */
 export const ERROR_CODE_LABELS = 64

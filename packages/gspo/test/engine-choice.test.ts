@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { chooseEngine, reasonForProcessor, type EngineDemand } from '../src/engine/choose.ts'
 import { createEngine } from '../src/engine/create.ts'
-import { deviceInLoaderLog, judgeDevice, memoryInNvidiaList } from '../src/engine/gpu.ts'
+import { deviceInLoaderLog, judgeDevice, memoryInNvidiaList, probe } from '../src/engine/gpu.ts'
+
+/** Debian's chromium package: a Vulkan loader, and a driver that computes on the processor. */
+const SWIFTSHADER = {
+  LD_LIBRARY_PATH: '/usr/lib/chromium',
+  VK_DRIVER_FILES: '/usr/lib/chromium/vk_swiftshader_icd.json',
+} as const
 
 /** A dense model of 0.6 billion parameters. */
 const LARGE: EngineDemand = { parameters: 6e8, hasExperts: false, bytes: 6 * 2 ** 30 }
@@ -63,6 +70,20 @@ describe('the device that WebGPU took', () => {
     ])
       assert.equal(judgeDevice(name, null).name, name)
     assert.equal(judgeDevice(null, null).name, null)
+  })
+
+  it(
+    'is found by trying, with its name, in a process of its own',
+    { skip: existsSync(SWIFTSHADER.VK_DRIVER_FILES) ? false : `there is no ${SWIFTSHADER.VK_DRIVER_FILES}` },
+    async () => {
+      assert.deepEqual(await probe(SWIFTSHADER), { name: 'SwiftShader Device (Subzero)', failure: null })
+    },
+  )
+
+  it('is none where the Vulkan loader finds no driver', async () => {
+    const { name, failure } = await probe({ VK_DRIVER_FILES: '/nowhere.json' })
+    assert.equal(name, null)
+    assert.match(failure ?? '', /no GPU that WebGPU can use: .*adapter/)
   })
 
   it('has the memory that nvidia-smi lists for its name', () => {

@@ -57,14 +57,19 @@ export function deviceInLoaderLog(log: string): string | null {
   return [...log.matchAll(/Using "(.+?)" with driver: "/g)].at(-1)?.[1] ?? null
 }
 
-/** Tries WebGPU in a child, software devices included: the device's name, and why it failed or null. */
-export async function probe(): Promise<{ name: string | null; failure: string | null }> {
+/**
+ * Tries WebGPU in a child with `env` beside this process's: the name of the device it took, a software one too, and why
+ * it failed or null.
+ */
+export async function probe(
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ name: string | null; failure: string | null }> {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const entry = fileURLToPath(new URL(`./gpu-probe.${extension}`, import.meta.url))
   const child = fork(entry, [], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     execArgv: exportConditions(),
-    env: { ...process.env, VK_LOADER_DEBUG: 'driver' },
+    env: { ...process.env, ...env, VK_LOADER_DEBUG: 'driver' },
     timeout: GPU_PROBE_TIMEOUT_MS,
     killSignal: 'SIGKILL',
   })

@@ -15,8 +15,6 @@ export interface BenchOptions {
   readonly runs: number
   /** direct sockets a link; default 1 */
   readonly sockets?: number
-  /** direct sockets of a link; default 1 */
-  readonly sockets?: number
   /** where the nodes run, one after another; default: all on loopback */
   readonly hosts?: readonly BenchHost[]
   readonly signal?: AbortSignal
@@ -140,8 +138,8 @@ export class AllReduceBench {
   }
 
   #fork(bootstrap: readonly string[]): Worker {
-    const { signal: _, ...options } = this.#options
-    const worker = new Worker({ ...options, bootstrap })
+    const { signal: _, hosts, ...options } = this.#options
+    const worker = new Worker({ ...options, bootstrap }, hosts?.[this.#workers.length])
     this.#workers.push(worker)
     return worker
   }

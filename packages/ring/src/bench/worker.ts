@@ -22,7 +22,6 @@ const ring = await createRing({
   peerTimeoutMs: 30_000,
   wire: config.wire,
   carrier: config.carrier,
-  ...(config.sockets === undefined ? {} : { sockets: config.sockets }),
   integrity: config.integrity,
   ...(config.sockets === undefined ? {} : { sockets: config.sockets }),
   state: {

@@ -55,8 +55,10 @@ export function decodeOffer(payload: Uint8Array): DirectOffer {
     const value = offerSchema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload)))
     const tickets = value.tickets.map((ticket) => {
       const keys = new Uint8Array(Buffer.from(ticket.keys, 'base64'))
+      const id = new Uint8Array(Buffer.from(ticket.id, 'base64'))
       if (keys.byteLength !== KEYS_BYTES) throw new Error(`keys are ${keys.byteLength} bytes`)
-      return { id: new Uint8Array(Buffer.from(ticket.id, 'base64')), keys: turn(splitKeys(keys)) }
+      if (id.byteLength !== ID_BYTES) throw new Error(`an id is ${id.byteLength} bytes`)
+      return { id, keys: turn(splitKeys(keys)) }
     })
     return { port: value.port, tickets }
   } catch (cause) {

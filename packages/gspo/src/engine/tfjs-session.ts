@@ -8,27 +8,38 @@ import type { WeightStore } from '../tfjs/weights.ts'
 import type { Feed, Session } from './engine.ts'
 import { bindFeeds, checkIndices, indexBounds, type IndexBound, type Sizes } from './feeds.ts'
 
-/** Reads the graph's weights, which stay the store's, and gives its session. */
+/** Reads the graph's weights, which stay the store's, makes its constants, and gives its session. */
 export async function compileTfjs(tf: Tf, graph: Graph, weights: WeightStore): Promise<Session> {
   const frozen = new Map<Tensor, Value>()
   for (const tensor of graph.tensors)
     if (tensor.op.kind === 'weight') frozen.set(tensor, await weights.get(tensor.op.source))
-  return new TfjsSession(tf, graph, frozen)
+  // Made once: on a GPU each is a copy from the processor's memory.
+  const constants: Value[] = []
+  for (const tensor of graph.tensors) {
+    if (tensor.op.kind !== 'constant') continue
+    const value = makeConstant(tf, tensor, tensor.op.values)
+    constants.push(value)
+    frozen.set(tensor, value)
+  }
+  return new TfjsSession(tf, graph, frozen, constants)
 }
 
 class TfjsSession implements Session {
   private readonly tf: Tf
   private readonly graph: Graph
+  /** Weights and constants. */
   private readonly frozen: ReadonlyMap<Tensor, Value>
+  private readonly constants: readonly Value[]
   private readonly bounds: readonly IndexBound[]
   /** For each tensor those that nobody needs once it is computed. */
   private readonly spent: ReadonlyMap<Tensor, readonly Tensor[]>
   private isClosed = false
 
-  constructor(tf: Tf, graph: Graph, frozen: ReadonlyMap<Tensor, Value>) {
+  constructor(tf: Tf, graph: Graph, frozen: ReadonlyMap<Tensor, Value>, constants: readonly Value[]) {
     this.tf = tf
     this.graph = graph
     this.frozen = frozen
+    this.constants = constants
     this.bounds = indexBounds(graph)
     this.spent = lastUses(graph)
   }
@@ -57,6 +68,7 @@ class TfjsSession implements Session {
   }
 
   close(): Promise<void> {
+    if (!this.isClosed) for (const value of this.constants) value.dispose()
     this.isClosed = true
     return Promise.resolve()
   }
@@ -64,10 +76,9 @@ class TfjsSession implements Session {
   private evaluate(feeds: Readonly<Record<string, Feed>>, sizes: Sizes, live: Map<Tensor, Value>): void {
     for (const tensor of this.graph.tensors) {
       const { op } = tensor
-      if (op.kind === 'weight') continue
+      if (op.kind === 'weight' || op.kind === 'constant') continue
       const value = this.tf.tidy(() => {
         if (op.kind === 'input') return this.upload(feeds[op.name], tensor.dtype)
-        if (op.kind === 'constant') return this.constant(op.values, sizes.shape(tensor.shape), tensor.dtype)
         return this.apply(tensor, op, sizes, live)
       })
       live.set(tensor, value)
@@ -93,21 +104,22 @@ class TfjsSession implements Session {
     return this.tf.tensor(feed?.values ?? [], [...(feed?.dims ?? [])], TF_TYPE[dtype])
   }
 
-  private constant(values: readonly number[], dims: number[], dtype: DType): Value {
-    switch (dtype) {
-      case 'f32':
-        return this.tf.tensor(Float32Array.from(values), dims, TF_TYPE.f32)
-      case 'i32':
-        return this.tf.tensor(Int32Array.from(values), dims, TF_TYPE.i32)
-      case 'bool':
-        return this.tf.tensor(Uint8Array.from(values), dims, TF_TYPE.bool)
-    }
-  }
-
   private valueOf(tensor: Tensor, live: ReadonlyMap<Tensor, Value>): Value {
     const value = this.frozen.get(tensor) ?? live.get(tensor)
     if (value === undefined) throw new GspoError('BAD_GRAPH', `tensor ${tensor.id} is not in order`)
     return value
+  }
+}
+
+function makeConstant(tf: Tf, { shape, dtype }: Tensor, values: readonly number[]): Value {
+  const dims = shape.filter((dim) => typeof dim === 'number')
+  switch (dtype) {
+    case 'f32':
+      return tf.tensor(Float32Array.from(values), dims, TF_TYPE.f32)
+    case 'i32':
+      return tf.tensor(Int32Array.from(values), dims, TF_TYPE.i32)
+    case 'bool':
+      return tf.tensor(Uint8Array.from(values), dims, TF_TYPE.bool)
   }
 }
 
@@ -128,7 +140,7 @@ async function readOut(name: string, value: Value, target: Feed | undefined): Pr
   return target
 }
 
-/** For each tensor, those whose last use it is. Outputs and weights outlive the run of the operations. */
+/** For each tensor, those whose last use it is. Outputs, weights and constants outlive them. */
 function lastUses(graph: Graph): Map<Tensor, Tensor[]> {
   const last = new Map<Tensor, Tensor>()
   for (const tensor of graph.tensors) {
@@ -138,6 +150,7 @@ function lastUses(graph: Graph): Map<Tensor, Tensor[]> {
   for (const { tensor } of graph.outputs) last.delete(tensor)
   const spent = new Map<Tensor, Tensor[]>()
   for (const [tensor, user] of last)
-    if (tensor.op.kind !== 'weight') spent.set(user, [...(spent.get(user) ?? []), tensor])
+    if (tensor.op.kind !== 'weight' && tensor.op.kind !== 'constant')
+      spent.set(user, [...(spent.get(user) ?? []), tensor])
   return spent
 }

@@ -4,6 +4,7 @@
  * caller judges.
  */
 import type { TrainerState } from './checkpoint/state.ts'
+import { createDataOrder } from './data/order.ts'
 import { GspoError } from './errors.ts'
 import { learn } from './learn.ts'
 import type { TokenScores } from './policy-types.ts'
@@ -22,12 +23,13 @@ import type { Workshop } from './workshop.ts'
  * Rejects with GspoError BAD_TRACE (a trace that no step could have written), NON_FINITE, or the signal's reason.
  */
 export async function replaySteps(
-  workshop: Workshop,
+  loaded: Workshop,
   state: TrainerState,
   steps: readonly StepTrace[],
-  { resample = [], recompute, rescore = true }: Omit<ReplayOptions, 'signal'>,
+  { resample = [], recompute, rescore = true, seed }: Omit<ReplayOptions, 'signal'>,
   signal: AbortSignal,
 ): Promise<{ replayed: ReplayedStep[]; after: TrainerState }> {
+  const workshop = seed === undefined ? loaded : withSeed(loaded, seed)
   const { policy, config } = workshop
   for (const step of steps) checkTrace(step, config, policy.model)
   const replayed: ReplayedStep[] = []
@@ -60,6 +62,14 @@ export async function replaySteps(
     throw error
   }
   return { replayed, after: current }
+}
+
+/** The same model, data and rewards as a worker with another seed sees them. */
+function withSeed(workshop: Workshop, seed: number): Workshop {
+  const { config, dataset } = workshop
+  if (seed === config.seed) return workshop
+  const order = createDataOrder(dataset.rows.length, seed, config.shuffle_dataset)
+  return { ...workshop, config: { ...config, seed }, order }
 }
 
 /** What the policy before the step says of the groups that were asked for. */

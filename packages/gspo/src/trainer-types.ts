@@ -125,6 +125,8 @@ export interface ReplayOptions {
   readonly recompute?: readonly (readonly number[])[]
   /** Whether rewards are computed again; true when left out. When false they are NaN. */
   readonly rescore?: boolean
+  /** The seed of the worker whose steps these are; the trainer's own when left out. */
+  readonly seed?: number
   readonly signal?: AbortSignal
 }
 

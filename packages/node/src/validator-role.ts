@@ -1,5 +1,6 @@
 /** The role `validator`: watches the ring without being a member, replays deltas that it draws, publishes verdicts. */
 import { readFile } from 'node:fs/promises'
+import { spawnTrainer } from '@gym-node/gspo'
 import type { StateProvider } from '@gym-node/ring'
 import { sha3_256, type AttestationPolicy } from '@gym-node/wire'
 import { openVerdicts, statusOf } from './audits.ts'
@@ -8,6 +9,7 @@ import { trainerSettings } from './config/trainer-settings.ts'
 import { messageOf, NodeError } from './errors.ts'
 import { openRing, type Running } from './running.ts'
 import type { DaemonState } from './status.ts'
+import { TrainerCache } from './validate/trainer-cache.ts'
 import { Validator, type ValidatorActivity } from './validate/validator.ts'
 import { VERSION } from './version.ts'
 
@@ -28,11 +30,14 @@ export async function runValidator(running: Running): Promise<void> {
   closing.defer(() => ring.stop())
   running.board.useRing(ring)
   running.enter('waiting_for_peers', 'looks for peers of the job')
+  const engines = new TrainerCache(spawnTrainer)
+  closing.defer(() => engines.close())
   const validator = new Validator({
     exchange: ring,
     identity: running.identity,
     job: config.job,
     train: trainerSettings(config),
+    openTrainer: engines.lend,
     outer: config.train.outer.kind,
     hasWorkerSeeds: config.train.seed === null,
     config: config.validator,

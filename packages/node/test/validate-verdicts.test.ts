@@ -4,12 +4,14 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { GspoError, type GSPOConfig, type Trainer } from '@gym-node/gspo'
 import fc from 'fast-check'
 import { NodeError, type NodeErrorCode } from '../src/errors.ts'
 import { VerdictStore, type SignedVerdict } from '../src/state/verdict-store.ts'
 import { decodeRecords, decodeRequest, encodeRecords, encodeRequest } from '../src/validate/audit-protocol.ts'
 import { auditDraw, isAudited } from '../src/validate/audit-selection.ts'
 import type { RoundRecord } from '../src/validate/round-records.ts'
+import { TrainerCache } from '../src/validate/trainer-cache.ts'
 import { openVerdict, signVerdict, type AuditVerdict } from '../src/validate/verdict-message.ts'
 import { VerdictBook } from '../src/validate/verdict-book.ts'
 import { agreedRounds } from '../src/validate/witnesses.ts'
@@ -235,5 +237,46 @@ describe('the audit protocol', () => {
     }
     assert.deepEqual(decodeRecords(encodeRecords([])), [])
     assert.throws(() => decodeRecords(Buffer.from('[{"round":1}]')), refusedWith('BAD_REQUEST'))
+  })
+})
+
+describe('the trainer of the last replay', () => {
+  const config = (change: object = {}): GSPOConfig => ({ model: 'm', dataset: 'd', ...change })
+  function opened(): { cache: TrainerCache; log: string[]; fail: (error: Error | null) => void } {
+    const log: string[] = []
+    let fault: Error | null = null
+    const cache = new TrainerCache(async ({ learning_rate: rate }) => {
+      log.push(`open ${rate}`)
+      const call = async (): Promise<never> => Promise.reject(fault ?? new Error('not in this test'))
+      const readAdapter = async (): Promise<Float32Array> => (fault === null ? new Float32Array(1) : call())
+      const close = async (): Promise<void> => void log.push(`close ${rate}`)
+      return { readAdapter, close, replay: call } as unknown as Trainer
+    })
+    return { cache, log, fail: (error) => (fault = error) }
+  }
+
+  it('stays open for the next with the same settings, and makes room for others', async () => {
+    const { cache, log } = opened()
+    for (const rate of [1, 1, 2, 1]) {
+      const trainer = await cache.lend(config({ learning_rate: rate }))
+      assert.equal((await trainer.readAdapter()).length, 1)
+      await trainer.close()
+    }
+    await cache.close()
+    await cache.close()
+    assert.deepEqual(log, ['open 1', 'close 1', 'open 2', 'close 2', 'open 1', 'close 1'])
+  })
+
+  it('is opened anew when its engine died, not when a call failed', async () => {
+    const { cache, log, fail } = opened()
+    const trainer = await cache.lend(config({ learning_rate: 1 }))
+    fail(new GspoError('BAD_TRACE', 'as told'))
+    await assert.rejects(trainer.readAdapter(), { code: 'BAD_TRACE' })
+    assert.deepEqual(log, ['open 1'])
+    fail(new GspoError('ENGINE_DIED', 'as told'))
+    await assert.rejects(trainer.readAdapter(), { code: 'ENGINE_DIED' })
+    fail(null)
+    await (await cache.lend(config({ learning_rate: 1 }))).readAdapter()
+    assert.deepEqual(log, ['open 1', 'close 1', 'open 1'])
   })
 })

@@ -83,14 +83,13 @@ export function configDifferences(job: ResolvedConfig, traced: ResolvedConfig): 
 }
 
 /**
- * The configuration that replays a trace here: the job's, with this machine's paths and engine, the worker's seed, and
- * its batching, which decides in which order numbers are added; the worker's sizes are capped, so that a trace cannot
+ * The configuration that replays a trace here: the job's, with this machine's paths and engine, and the worker's
+ * batching, which decides in which order numbers are added; the worker's sizes are capped, so that a trace cannot
  * make a validator run out of memory.
  */
 export function replayConfigOf(job: ResolvedConfig, traced: ResolvedConfig): GSPOConfig {
   return {
     ...job,
-    seed: traced.seed,
     micro_batch_tokens: Math.min(
       traced.micro_batch_tokens,
       Math.max(job.micro_batch_tokens, MAX_REPLAY_MICRO_BATCH_TOKENS),

@@ -100,6 +100,7 @@ async function replayWith(
     const sizes = trace.steps.map(({ groups }) => groups.length)
     const pick = input.pick ?? pickFresh
     replayed = await trainer.replay(trace.steps, {
+      seed: files.traced.seed,
       recompute: pickGroups(sizes, tolerance.recompute_share, 2, pick),
       resample: pickGroups(sizes, tolerance.resample_share, 1, pick),
       ...(input.signal === undefined ? {} : { signal: input.signal }),

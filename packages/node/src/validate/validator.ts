@@ -56,7 +56,7 @@ export interface ValidatorParts {
   readonly onActivity?: (activity: ValidatorActivity) => void
   readonly onTrouble: (what: string, error: unknown) => void
   readonly now?: () => Date
-  /** Makes the trainer of a replay; for tests. */
+  /** Makes the trainer of a replay; `spawnTrainer` when left out. */
   readonly openTrainer?: (config: GSPOConfig) => Promise<Trainer>
 }
 

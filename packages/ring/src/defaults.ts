@@ -73,6 +73,9 @@ export const HEARTBEATS_PER_TIMEOUT = 5
 /** Ticks of the view machine per peer timeout: bounds how late a silence is noticed to 5 %. */
 export const TICKS_PER_TIMEOUT = 20
 
+/** How often is looked whose round-trip time is to be measured. */
+export const PATHS_LOOK_MS = 1_000
+
 /** The set of genesis candidates must be unchanged for this long, so that one started a moment later is included. */
 export const GENESIS_SETTLE_MS = 500
 

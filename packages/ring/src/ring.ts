@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Libp2p } from '@libp2p/interface'
+import { peerIdFromString } from '@libp2p/peer-id'
 import * as defaults from './defaults.ts'
 import { EffectRunner } from './effects.ts'
 import { RingError } from './errors.ts'
@@ -12,6 +13,7 @@ import type { BuiltNode } from './net/libp2p-node.ts'
 import type { NetCounters } from './net/net-counters.ts'
 import { Network } from './net/network.ts'
 import { PeerMesh } from './net/peer-mesh.ts'
+import { PathMeter } from './order/path-meter.ts'
 import { startNode } from './net/start-node.ts'
 import { RequestService } from './net/request-service.ts'
 import { RoundRunner } from './round/runner.ts'
@@ -47,6 +49,7 @@ export class RingNode implements Ring {
   readonly #emitter = new RingEmitter()
   readonly #mesh: PeerMesh
   readonly #network: Network
+  readonly #paths: PathMeter
   readonly #runner: RoundRunner
   readonly #sync: StateSync
   readonly #linkService: LinkService
@@ -55,6 +58,7 @@ export class RingNode implements Ring {
   readonly #effects: EffectRunner
   #driver: ViewDriver | null = null
   #timer: NodeJS.Timeout | null = null
+  #meterTimer: NodeJS.Timeout | null = null
   #stage: 'new' | 'started' | 'stopping' | 'stopped' = 'new'
   #stopped: Promise<void> | null = null
   #starting: Promise<void> | null = null
@@ -134,8 +138,16 @@ export class RingNode implements Ring {
           this.#emitter.emit('peer', { peerId: peer, alive: false })
         },
         onMessage: (from, message) => this.#post({ on: 'message', from, message }),
+        onPaths: (from, row) => this.#paths.onRow(from, row),
         onRejected: (error) => this.#count(error),
       },
+    })
+    this.#paths = new PathMeter({
+      self: this.peerId,
+      peers: () => this.#mesh.peers,
+      measure: (peer, signal) => built.ping.ping(peerIdFromString(peer), { signal }),
+      tell: (peer, message) => this.#mesh.send(peer, message),
+      onChanged: (paths) => this.#post({ on: 'paths', paths }),
     })
     this.#network = new Network({
       built,
@@ -228,6 +240,8 @@ export class RingNode implements Ring {
     await this.#mesh.start(await this.#network.start())
     this.#stage = 'started'
     this.#timer = setInterval(() => this.#tick(), o.peerTimeoutMs / defaults.TICKS_PER_TIMEOUT)
+    if (o.role !== 'observer')
+      this.#meterTimer = setInterval(() => this.#paths.look(), defaults.PATHS_LOOK_MS)
     o.logger.info({ peer: this.peerId, addresses: this.addresses }, 'ring node listens')
   }
 
@@ -245,6 +259,7 @@ export class RingNode implements Ring {
     this.#changes.notify()
     if (wasStarted && this.#driver !== null) await this.#leave(this.#driver)
     if (this.#timer !== null) clearInterval(this.#timer)
+    if (this.#meterTimer !== null) clearInterval(this.#meterTimer)
     this.#driver?.halt()
     this.#effects.close(stopped)
     this.#linkService.stop()

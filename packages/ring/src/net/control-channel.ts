@@ -4,14 +4,7 @@ import type { RingLimits } from '../defaults.ts'
 import { RingError } from '../errors.ts'
 import type { Carrier } from './carrier.ts'
 import { frameMessage, MessageSplitter } from './messages.ts'
-import {
-  controlSchema,
-  helloSchema,
-  type ControlMessage,
-  type Hello,
-  type PeersMessage,
-} from './peer-messages.ts'
-import type { ViewMessage } from '../view/messages.ts'
+import { controlSchema, helloSchema, type ControlMessage, type Hello } from './peer-messages.ts'
 
 /** What a channel reports. `onHello` comes first and once. */
 export interface ControlHandlers {
@@ -46,7 +39,7 @@ export class ControlChannel {
   }
 
   /** Queues a message. A peer that does not read ends its channel instead of filling memory. */
-  send(message: Hello | PeersMessage | ViewMessage): void {
+  send(message: Hello | ControlMessage): void {
     const bytes = new TextEncoder().encode(JSON.stringify(message))
     if (this.#carrier.queuedBytes + bytes.byteLength > this.#limits.controlQueueBytes) {
       const limit = this.#limits.controlQueueBytes

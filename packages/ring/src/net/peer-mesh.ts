@@ -15,7 +15,7 @@ import { ControlChannel } from './control-channel.ts'
 import { DialTargets } from './dial-targets.ts'
 import { KnownPeers } from './known-peers.ts'
 import type { NetCounters, PeerSource } from './net-counters.ts'
-import type { ControlMessage, Hello, KnownPeer } from './peer-messages.ts'
+import type { ControlMessage, Hello, KnownPeer, PathsMessage } from './peer-messages.ts'
 import { StreamCarrier } from './stream-carrier.ts'
 import { Strangers } from './strangers.ts'
 
@@ -24,6 +24,7 @@ export interface MeshHandlers {
   onConnected(peer: string): void
   onDisconnected(peer: string): void
   onMessage(peer: string, message: ViewMessage): void
+  onPaths(peer: string, row: PathsMessage['row']): void
   onRejected(error: RingError): void
 }
 
@@ -250,6 +251,10 @@ export class PeerMesh {
   }
 
   #onMessage(peer: string, message: ControlMessage): void {
+    if (message.t === 'paths') {
+      this.#o.handlers.onPaths(peer, message.row)
+      return
+    }
     if (message.t !== 'peers') {
       this.#o.handlers.onMessage(peer, message)
       return

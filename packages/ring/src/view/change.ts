@@ -12,8 +12,13 @@ import {
   STRIKES,
   unfitMembers,
 } from './state.ts'
-import type { Member } from './messages.ts'
+import { LEAST_GAIN, orderMembers } from '../order/order.ts'
+import type { Member, ViewValue } from './messages.ts'
 import { startBallot } from './paxos.ts'
+
+/** A view is not changed for its order alone before it has done this many rounds, and for a smaller gain. */
+const REORDER_ROUNDS = 8
+const REORDER_GAIN = 2 * LEAST_GAIN
 
 /** First wait after an abandoned round, doubled with each in a row: 50 ms hides a glitch and spares a broken link. */
 const CHURN_BASE_MS = 50
@@ -38,8 +43,16 @@ export function considerChange(s: MachineState, out: Effect[]): void {
   startBallot(s, () => desiredMembers(s), out)
 }
 
-/** The members of the next view: those that stay, in their order, then those at the door, by peer id. */
-export function desiredMembers(s: MachineState, excluded = excludedMembers(s)): Member[] {
+/** The members of the next view, in an order that is short by what is known of their paths, else as they come. */
+export function desiredMembers(s: MachineState): Member[] {
+  const members = fitMembers(s, excludedMembers(s))
+  const places = new Map(members.map((member) => [member.peer, member]))
+  const { members: order } = orderMembers([...places.keys()], s.paths)
+  return order.map((peer) => places.get(peer)).filter((member) => member !== undefined)
+}
+
+/** Those that stay, in their order, then those at the door, by peer id. */
+function fitMembers(s: MachineState, excluded: ReadonlySet<string>): Member[] {
   const kept = (s.durable.view?.members ?? []).filter((member) => !excluded.has(member.peer))
   const keptPeers = new Set(kept.map((member) => member.peer))
   const door = joiners(s).filter((member) => !keptPeers.has(member.peer))
@@ -55,7 +68,22 @@ function hasReason(s: MachineState): boolean {
   if (abandonedByAnyone(s) && s.now - s.adoptedAt >= churnDelay(s)) return true
   // A result that is committed but not yet in the caller's state could be lost with a crash just now: arrivals wait.
   if ((s.committed?.round ?? 0) > s.state.round) return false
-  return !s.running && desiredMembers(s, excluded).length > view.members.length
+  if (s.running) return false
+  return fitMembers(s, excluded).length > view.members.length || reorderPays(s, view)
+}
+
+/** Whether the same members in another order are worth a view of their own: seldom, and only for a clear gain. */
+function reorderPays(s: MachineState, view: ViewValue): boolean {
+  if (s.state.round - view.start.round < REORDER_ROUNDS) return false
+  if (s.reorder?.view !== view || s.reorder.paths !== s.paths) {
+    const { gain } = orderMembers(
+      view.members.map(({ peer }) => peer),
+      s.paths,
+      REORDER_GAIN,
+    )
+    s.reorder = { view, paths: s.paths, pays: gain > 0 }
+  }
+  return s.reorder.pays
 }
 
 function abandonedByAnyone(s: MachineState): boolean {

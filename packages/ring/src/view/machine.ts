@@ -61,6 +61,9 @@ export class ViewMachine {
         s.leaving = true
         s.dirty = true
         break
+      case 'paths':
+        s.paths = event.paths
+        break
       case 'tick':
         break
     }

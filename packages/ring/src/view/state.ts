@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { RingErrorCode } from '../errors.ts'
+import type { PathTable } from '../order/order.ts'
 import type {
   Ballot,
   Durable,
@@ -78,6 +79,8 @@ export type Event =
       readonly peer: string | null
     }
   | { readonly on: 'leave' }
+  /** what is known of the paths between members has changed */
+  | { readonly on: 'paths'; readonly paths: PathTable }
 
 /** What is known of another peer of the job. */
 export interface PeerRecord {
@@ -144,6 +147,10 @@ export interface MachineState {
   genesisLock: { readonly ringId: string; readonly proposer: string; readonly until: number } | null
   candidates: string
   candidatesSince: number
+  /** round-trip times between members; only the order of a view that this node proposes follows from it */
+  paths: PathTable
+  /** whether another order of this view pays, by these paths: computed once for both */
+  reorder: { readonly view: ViewValue; readonly paths: PathTable; readonly pays: boolean } | null
   leaving: boolean
   nextStatusAt: number
   dirty: boolean
@@ -199,6 +206,8 @@ export function createMachineState(
     genesisLock: null,
     candidates: '',
     candidatesSince: now,
+    paths: new Map(),
+    reorder: null,
     leaving: false,
     nextStatusAt: now,
     dirty: true,

@@ -1,6 +1,7 @@
 /** How much memory training takes, estimated from sizes, and how many tokens fit a limit. Pure. */
 import { DEFAULT_ACTIVATION_BYTES, MICRO_BATCH_TOKENS, PROCESS_BYTES } from './defaults.ts'
 import type { EngineDemand } from './engine/choose.ts'
+import type { WeightHolding } from './engine/engine.ts'
 import { GspoError } from './errors.ts'
 import type { ModelConfig } from './models/config.ts'
 
@@ -10,6 +11,8 @@ export interface MemoryRequest {
   /** Weights of the model. */
   readonly parameters: number
   readonly use4bit: boolean
+  /** How the engine holds weights ; mapped when left out. */
+  readonly weights?: WeightHolding
   /** Memory that this process may take, in bytes; undefined for no limit. */
   readonly limitBytes: number | undefined
 }
@@ -40,10 +43,15 @@ export function activationBytesPerToken(config: ModelConfig): number {
   return FLOAT_BYTES * perLayer.reduce((sum, numbers) => sum + numbers, 0)
 }
 
-/** Bytes that stay while training and decoding: the weights once as mapped and once as packed, and the process. */
-export function residentBytes({ config, parameters, use4bit }: MemoryRequest): number {
+/**
+ * Bytes that stay while training and decoding: the process, and the weights once as mapped and once as packed, or once
+ * as float32 where the engine copies them.
+ */
+export function residentBytes({ config, parameters, use4bit, weights }: MemoryRequest): number {
   const table = config.vocabSize * config.hiddenSize
   const head = config.tiedHead ? table : 2 * table
+  // In 4 bits the head that decodes is a matrix of its own.
+  if (weights === 'copied') return PROCESS_BYTES + FLOAT_BYTES * (parameters + (use4bit ? table : 0))
   if (!use4bit) return PROCESS_BYTES + 2 * FLOAT_BYTES * parameters
   // The head as float32 for training and as bytes, mapped and packed, for decoding.
   return PROCESS_BYTES + 2 * QUANTISED_BYTES * (parameters - head) + (FLOAT_BYTES + 2) * table

@@ -4,7 +4,7 @@ import { checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
 import { startDecoding } from './decoding.ts'
 import { DEFAULT_QUANT_BLOCK, HEAD_CHUNK_LOGITS } from './defaults.ts'
 import type { Engine, Feed, Session } from './engine/engine.ts'
-import { createEngine } from './engine/create.ts'
+import { createEngine, weightsOf } from './engine/create.ts'
 import { GspoError } from './errors.ts'
 import type { Graph } from './graph/graph.ts'
 import type { WeightSource } from './graph/ops.ts'
@@ -54,7 +54,8 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const layout = adapterLayout(loraSites(config, lora), lora.rank)
   const use4bit = options.use4bit === true
   const limitBytes = options.memoryLimitMb === undefined ? undefined : options.memoryLimitMb * 2 ** 20
-  const request = { config, parameters: checkpoint.parameters, use4bit, limitBytes }
+  const weights = weightsOf(options.engine)
+  const request = { config, parameters: checkpoint.parameters, use4bit, weights, limitBytes }
   const tokens = trainingTokens(request)
   // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
   const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }, ONE_PART), headName(config))
@@ -64,7 +65,7 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const prepared = await prepareCheckpoint(checkpoint, matrices, {
     use4bit,
     block: options.quantBlock ?? DEFAULT_QUANT_BLOCK,
-    canWiden: engine.weights === 'copied',
+    canWiden: weights === 'copied',
   })
   unfinished.defer(() => prepared.dispose())
   const source = { config, checkpoint: prepared, lora, layout }

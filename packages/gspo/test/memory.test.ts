@@ -39,6 +39,14 @@ describe('memory', () => {
     })
   })
 
+  it('an engine that copies weights holds them once as float32, in 4 bits too', () => {
+    const copied = (use4bit: boolean): number =>
+      residentBytes({ ...request(use4bit, undefined), weights: 'copied' })
+    // 300 MiB for the process; 4 bytes for each of 596 million, and in 4 bits for the 151936 x 1024 of the head again.
+    assert.equal(copied(false), 300 * 2 ** 20 + 4 * 596_000_000)
+    assert.equal(copied(true), copied(false) + 4 * 151936 * 1024)
+  })
+
   it('more memory means more tokens, up to a bound', () => {
     const tokens = [3, 4, 8, 1000].map((limit) => trainingTokens(request(true, limit * GIB)))
     assert.deepEqual(

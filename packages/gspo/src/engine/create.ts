@@ -2,7 +2,7 @@
 import { GspoError } from '../errors.ts'
 import type { EngineName } from '../policy-types.ts'
 import { chooseEngine, reasonForProcessor, type EngineDemand } from './choose.ts'
-import type { Engine } from './engine.ts'
+import type { Engine, WeightHolding } from './engine.ts'
 import { findGpu } from './gpu.ts'
 import { createOnnxCpuEngine } from './onnx-cpu.ts'
 import { createOnnxWebgpuEngine } from './onnx-webgpu.ts'
@@ -26,6 +26,11 @@ export async function createEngine(name: EngineName, options: EngineOptions): Pr
     case 'tfjs':
       return createTfjsEngine(options)
   }
+}
+
+/** How the engine of this name holds frozen weights, known before it is made. */
+export function weightsOf(name: EngineName): WeightHolding {
+  return name === 'tfjs' ? 'copied' : 'mapped'
 }
 
 /** A GPU where there is one and the model is worth it, else the processor; its note says why. */

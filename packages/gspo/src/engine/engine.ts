@@ -29,6 +29,12 @@ export interface Session {
   close(): Promise<void>
 }
 
+/**
+ * How an engine holds frozen weights: `mapped` from files whose numbers it can multiply with as they lie there, or
+ * `copied` as float32 into its own memory, whatever floats the files hold.
+ */
+export type WeightHolding = 'mapped' | 'copied'
+
 /** What an operator should know of an engine: one line for the log. */
 export interface EngineNote {
   /** What computes, and why where it was chosen. */
@@ -43,11 +49,6 @@ export interface Engine {
   readonly note: EngineNote
   /** Versions of its packages by name. */
   readonly versions: Readonly<Record<string, string>>
-  /**
-   * Where frozen weights are read: `mapped`, from files whose numbers the engine can multiply with as they lie there, or
-   * `copied` into its own memory, whatever floats the files hold.
-   */
-  readonly weights: 'mapped' | 'copied'
   compile(graph: Graph, options: CompileOptions): Promise<Session>
   /** Frees what the engine holds besides its sessions, which are closed by whoever opened them. */
   close(): Promise<void>

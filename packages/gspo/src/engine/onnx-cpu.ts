@@ -9,7 +9,6 @@ export function createOnnxCpuEngine({ threads }: { threads: number }): Engine {
     name: 'onnx-cpu',
     note: { text: `onnx-cpu, ${threads} ${threads === 1 ? 'thread' : 'threads'}`, isWarning: false },
     versions: onnxVersions(),
-    weights: 'mapped',
     compile: (graph, { weights }) => compileOnnx(graph, { provider: 'cpu', threads, weights }),
     close: async () => {
       // Nothing is held besides the sessions.

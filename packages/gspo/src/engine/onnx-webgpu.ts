@@ -14,7 +14,6 @@ export async function createOnnxWebgpuEngine({ threads }: Options): Promise<Engi
     name: 'onnx-webgpu',
     note: { text: 'onnx-webgpu, the first device that WebGPU found', isWarning: false },
     versions: onnxVersions(),
-    weights: 'mapped',
     compile: (graph, { weights }) => compileOnnx(graph, { provider: 'webgpu', threads, weights }),
     close: async () => {
       // Nothing is held besides the sessions.

@@ -19,7 +19,6 @@ export async function createTfjsEngine(
     name: 'tfjs',
     note: noteOf(library),
     versions: { [library.name]: tf.version_core },
-    weights: 'copied',
     // Both layouts are one here: weights are copied into the library's memory, once for all sessions.
     compile: (graph) => compileTfjs(tf, graph, weights),
     close: () => weights.dispose(),

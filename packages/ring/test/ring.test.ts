@@ -86,3 +86,46 @@ describe('lossy wire types', () => {
     })
   }
 })
+
+describe('several direct sockets and signed segments', () => {
+  for (const options of [
+    { integrity: 'signed' },
+    { sockets: 3 },
+    { integrity: 'signed', sockets: 2, wire: 'int8' },
+    { integrity: 'signed', carrier: 'stream' },
+  ] as const) {
+    it(`${JSON.stringify(options)}: three nodes commit the same results, released or not`, async () => {
+      const nodes = await startRing(3, { ...options, limits: { chunkBytes: 256 } })
+      const signal = deadline(nodes)
+      try {
+        const kept: { mean: Float32Array; before: Float32Array }[] = []
+        for (let r = 1; r <= 4; r++) {
+          const results = await Promise.all(
+            nodes.map(async ({ ring, state }, i) => {
+              await ring.ready({ signal })
+              const result = await ring.allReduce(vectorOf(i, 1000), { round: r, weight: 1, signal })
+              state.apply(r, result.hash)
+              return result
+            }),
+          )
+          // (1 + 2 + 3) / 3 = 2 times k % 7: small integers, exact in every wire type.
+          const expected = Float32Array.from({ length: 1000 }, (_, k) => 2 * (k % 7))
+          for (const { mean, hash } of results) {
+            assert.deepEqual(mean, expected)
+            assert.deepEqual(hash, results[0].hash)
+          }
+          // One node keeps its results, the others hand theirs back, twice for good measure.
+          kept.push({ mean: results[0].mean, before: results[0].mean.slice() })
+          for (const result of results.slice(1)) {
+            result.release()
+            result.release()
+            assert.throws(() => result.mean, /was released/)
+          }
+        }
+        for (const { mean, before } of kept) assert.deepEqual(mean, before, 'no later round wrote here')
+      } finally {
+        await stopAll(nodes)
+      }
+    })
+  }
+})

@@ -81,17 +81,14 @@ export class Witness {
   /** Call when every segment is here, not before. Rejects with RingError BAD_SIGNATURE when one is not its owner's. */
   async run(): Promise<void> {
     const { facts, position, members } = this.#o
-    const own = new Uint8Array(randomBytes(CHALLENGE_BYTES))
-    this.#challenges.set(position, own)
-    this.#send(FRAME_KIND.challenge, position, own)
+    this.#begin(FRAME_KIND.challenge, this.#challenges, new Uint8Array(randomBytes(CHALLENGE_BYTES)))
     await this.#complete(this.#challenges)
     const key = sha3_256(facts, ...members.map((_, i) => this.#challenges.get(i) ?? new Uint8Array(0)))
     const tags: Uint8Array[] = []
     for (let segment = 0; segment < members.length; segment++)
       tags.push(await this.#fingerprint(key, segment))
     const segment = members.findIndex((_, i) => segmentOwner(i, members.length) === position)
-    this.#proofs.set(position, new Uint8Array(0))
-    this.#send(FRAME_KIND.signature, position, this.#sign(key, segment, tags[segment]))
+    this.#begin(FRAME_KIND.signature, this.#proofs, this.#sign(key, segment, tags[segment]))
     await this.#complete(this.#proofs)
     tags.forEach((tag, i) => this.#verify(key, i, tag))
     this.testimony = { key, tags }
@@ -110,9 +107,24 @@ export class Witness {
       const what = `kind ${header.kind} of member ${header.move}, ${header.length} bytes`
       throw new RingError('BAD_FRAME', `frame is ${what}, expected member ${due}, ${length} bytes`)
     }
+    const isOwnOut = seen.has(position)
     seen.set(due, payload)
-    if (due !== (position + 1) % count) this.#send(header.kind, due, payload)
+    if (isOwnOut) this.#passOn(header.kind, due, payload)
     this.#wake?.()
+  }
+
+  /** Sends this member's own frame of a kind, then those of others that came before it was ready. */
+  #begin(kind: number, seen: Map<number, Uint8Array>, own: Uint8Array): void {
+    const { position } = this.#o
+    this.#send(kind, position, own)
+    for (const [member, payload] of seen) this.#passOn(kind, member, payload)
+    seen.set(position, own)
+  }
+
+  /** Around the ring, up to the one before the member it comes from. */
+  #passOn(kind: number, member: number, payload: Uint8Array): void {
+    const { position, members } = this.#o
+    if (member !== (position + 1) % members.length) this.#send(kind, member, payload)
   }
 
   #send(kind: number, member: number, payload: Uint8Array): void {

@@ -25,32 +25,25 @@ export class TrainerCache {
       this.#kept = { key, trainer: await this.#open(config) }
     }
     const { trainer } = this.#kept
-    const watched =
-      <A extends unknown[], R>(call: (trainer: Trainer, ...given: A) => Promise<R>) =>
-      async (...given: A): Promise<R> => {
-        try {
-          return await call(trainer, ...given)
-        } catch (error) {
-          const isDead = error instanceof GspoError && error.code === 'ENGINE_DIED'
-          if (isDead && this.#kept?.trainer === trainer) await this.close()
-          throw error
-        }
+    const watched = async <R>(call: Promise<R>): Promise<R> => {
+      try {
+        return await call
+      } catch (error) {
+        const isDead = error instanceof GspoError && error.code === 'ENGINE_DIED'
+        if (isDead && this.#kept?.trainer === trainer) await this.close()
+        throw error
       }
+    }
     return {
       info: trainer.info,
-      step: watched((kept, options: Parameters<Trainer['step']>[0]) => kept.step(options)),
-      replay: watched(
-        (kept, steps: Parameters<Trainer['replay']>[0], options: Parameters<Trainer['replay']>[1]) =>
-          kept.replay(steps, options),
-      ),
-      readAdapter: watched((kept) => kept.readAdapter()),
-      writeAdapter: watched((kept, values: Parameters<Trainer['writeAdapter']>[0]) =>
-        kept.writeAdapter(values),
-      ),
-      evaluate: watched((kept, options: Parameters<Trainer['evaluate']>[0]) => kept.evaluate(options)),
-      exportState: watched((kept) => kept.exportState()),
-      importState: watched((kept, bytes: Parameters<Trainer['importState']>[0]) => kept.importState(bytes)),
-      exportAdapter: watched((kept, dir: Parameters<Trainer['exportAdapter']>[0]) => kept.exportAdapter(dir)),
+      step: (options) => watched(trainer.step(options)),
+      replay: (steps, options) => watched(trainer.replay(steps, options)),
+      readAdapter: () => watched(trainer.readAdapter()),
+      writeAdapter: (values) => watched(trainer.writeAdapter(values)),
+      evaluate: (options) => watched(trainer.evaluate(options)),
+      exportState: () => watched(trainer.exportState()),
+      importState: (bytes) => watched(trainer.importState(bytes)),
+      exportAdapter: (dir) => watched(trainer.exportAdapter(dir)),
       close: () => Promise.resolve(),
     }
   }

@@ -73,7 +73,13 @@ function greetMembers(s: MachineState, value: ViewValue): void {
     const record = s.peers.get(member.peer)
     if (record === undefined) {
       const deadline = s.now + s.options.peerTimeoutMs
-      s.peers.set(member.peer, { connected: false, deadline, status: null, accusing: new Map() })
+      s.peers.set(member.peer, {
+        connected: false,
+        deadline,
+        status: null,
+        accusing: new Map(),
+        behind: null,
+      })
     } else if (!isAlive(s, member.peer) && bootOf(s, member.peer) !== member.boot) {
       record.deadline = s.now + s.options.peerTimeoutMs
     }

@@ -135,10 +135,11 @@ function excludedMembers(s: MachineState): Set<string> {
 function accusedMembers(s: MachineState, unfit: ReadonlySet<string>): Set<string> {
   const members = (s.durable.view?.members ?? []).map((m) => m.peer).filter((peer) => !unfit.has(peer))
   const edges: [string, string][] = []
+  const fit = new Set(members)
   for (const accuser of members) {
-    if (!accusesAnybody(s, accuser)) continue
-    for (const accused of members) {
-      if (accuser !== accused && accuses(s, accuser, accused)) edges.push([accuser, accused])
+    for (const accused of accusedBy(s, accuser)) {
+      if (accuser !== accused && fit.has(accused) && accuses(s, accuser, accused))
+        edges.push([accuser, accused])
     }
   }
   if (edges.length === 0) return new Set()
@@ -156,9 +157,9 @@ function accusedMembers(s: MachineState, unfit: ReadonlySet<string>): Set<string
   return out
 }
 
-function accusesAnybody(s: MachineState, accuser: string): boolean {
-  const accusing = accuser === s.options.self ? s.strikes : s.peers.get(accuser)?.accusing
-  return accusing !== undefined && accusing.size > 0
+/** Whom a member has ever had a word against. */
+function accusedBy(s: MachineState, accuser: string): Iterable<string> {
+  return (accuser === s.options.self ? s.strikes : s.peers.get(accuser)?.accusing)?.keys() ?? []
 }
 
 /** Own strikes count at once; another's word counts after it has stood for half a timeout, as links blink. */

@@ -5,7 +5,8 @@
 import type { Effect, Event, MachineOptions, MachineState, PeerRecord } from './state.ts'
 import { createMachineState, isAlive, isParticipant, statusOf } from './state.ts'
 import type { Durable, Mark, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
-import { buildStatus, flushStatus } from './status.ts'
+import { informLaggard } from './inform.ts'
+import { buildStatus, flushStatus, saysTheSame } from './status.ts'
 import { abandonRound, advanceTurn, commitStart, openTurn } from './turn.ts'
 import { considerChange, desiredMembers } from './change.ts'
 import { adoptView } from './adopt.ts'
@@ -32,8 +33,7 @@ export class ViewMachine {
     s.now = Math.max(s.now, now)
     switch (event.on) {
       case 'message':
-        onMessage(s, event.from, event.message, out)
-        break
+        return this.#afterMessage(onMessage(s, event.from, event.message, out), out)
       case 'connected':
         onConnected(s, event.peer, out)
         break
@@ -69,12 +69,25 @@ export class ViewMachine {
     }
     advanceTurn(s, out)
     considerChange(s, out)
-    considerGenesis(s, out)
+    if (event.on === 'tick') considerGenesis(s, out)
     openTurn(s, out)
     flushStatus(s, out)
     return out
   }
+
+  /** A ring of a thousand takes a thousand statuses for every step of a round: each sets off only what it can. */
+  #afterMessage(news: News, out: Effect[]): Effect[] {
+    const s = this.state
+    if (news !== 'none') advanceTurn(s, out)
+    if (news === 'membership') considerChange(s, out)
+    if (news !== 'none') openTurn(s, out)
+    flushStatus(s, out)
+    return out
+  }
 }
+
+/** What a message brought: nothing beyond a sign of life, a step of a round, or what may be a reason for a new view. */
+type News = 'none' | 'progress' | 'membership'
 
 /**
  * Whether a leaving node need not wait: nobody who stays is left to agree on a view without it, or they have one and at
@@ -89,14 +102,14 @@ export function mayGo(s: MachineState): boolean {
   return !isParticipant(s) && staying.some((status) => status !== null && status.state.round >= s.state.round)
 }
 
-function onMessage(s: MachineState, from: string, message: ViewMessage, out: Effect[]): void {
-  if (from === s.options.self) return
+/** What a message does not set off at once, the next tick does. */
+function onMessage(s: MachineState, from: string, message: ViewMessage, out: Effect[]): News {
+  if (from === s.options.self) return 'none'
   const record = recordOf(s, from)
   record.deadline = s.now + s.options.peerTimeoutMs
   switch (message.t) {
     case 'status':
-      onStatus(s, from, record, message, out)
-      break
+      return onStatus(s, from, record, message, out)
     case 'genesis':
       onGenesis(s, from, message, out)
       break
@@ -125,6 +138,7 @@ function onMessage(s: MachineState, from: string, message: ViewMessage, out: Eff
       onDecided(s, message.value, out)
       break
   }
+  return 'membership'
 }
 
 function onStatus(
@@ -133,18 +147,23 @@ function onStatus(
   record: PeerRecord,
   status: StatusMessage,
   out: Effect[],
-): void {
+): News {
   const last = record.status
-  if (last !== null && last.boot === status.boot && status.seq <= last.seq) return
+  if (last !== null && last.boot === status.boot && status.seq <= last.seq) return 'none'
   record.status = status
-  const view = s.durable.view
-  if (view !== null) {
-    const behind = status.ringId === view.ringId && status.epoch < view.epoch
-    const missed = status.ringId === null && view.members.some((m) => m.peer === from)
-    if (behind || missed) out.push({ do: 'send', to: from, message: { t: 'decided', value: view } })
-    noteAccusations(s, record, status)
-  }
+  informLaggard(s, from, record, status, out)
+  if (s.durable.view !== null) noteAccusations(s, record, status)
+  const { view } = s.durable
   considerMerge(s, status, out)
+  if (last !== null && s.durable.view === view && saysTheSame(last, status)) return 'none'
+  const isRoundOnly =
+    last?.boot === status.boot &&
+    last.leaving === status.leaving &&
+    !status.abandoned &&
+    status.suspects.length === 0 &&
+    status.ringId === view?.ringId &&
+    s.durable.view === view
+  return isRoundOnly ? 'progress' : 'membership'
 }
 
 /** Accusations count from the moment they began, and only without a break. */
@@ -179,10 +198,11 @@ function onConnected(s: MachineState, peer: string, out: Effect[]): void {
 function onDisconnected(s: MachineState, peer: string): void {
   const record = s.peers.get(peer)
   if (record === undefined) return
+  // Whom this node now suspects is told with the next heartbeat: accusations must stand for a while anyway, and a
+  // status to all for each of many that go at once would be a storm.
   record.connected = false
   record.deadline = s.now
   record.accusing.clear()
-  s.dirty = true
 }
 
 function onState(s: MachineState, state: Mark): void {
@@ -222,7 +242,7 @@ function onFailed(
 function recordOf(s: MachineState, peer: string): PeerRecord {
   let record = s.peers.get(peer)
   if (record === undefined) {
-    record = { connected: false, deadline: s.now, status: null, accusing: new Map() }
+    record = { connected: false, deadline: s.now, status: null, accusing: new Map(), behind: null }
     s.peers.set(peer, record)
   }
   return record

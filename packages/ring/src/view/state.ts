@@ -90,6 +90,8 @@ export interface PeerRecord {
   status: StatusMessage | null
   /** since when this peer, in the view, accuses others without pause */
   accusing: Map<string, number>
+  /** since when it lags behind the view of `epoch`, and when this node last told it; null while it does not */
+  behind: { readonly epoch: number; readonly since: number; toldAt: number } | null
 }
 
 /** A ballot of ours under way. */

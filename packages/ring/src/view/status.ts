@@ -1,7 +1,7 @@
 /** What this node tells all peers about itself: one idempotent message, sent on every change and as heartbeat. */
 import type { Effect, MachineState } from './state.ts'
 import { isParticipant, suspectsOf, viewId } from './state.ts'
-import type { StatusMessage } from './messages.ts'
+import type { Mark, StatusMessage } from './messages.ts'
 import { isMinority } from './questions.ts'
 import { HEARTBEATS_PER_TIMEOUT } from '../defaults.ts'
 
@@ -24,6 +24,25 @@ export function buildStatus(s: MachineState): StatusMessage {
     abandoned: s.abandoned,
     turn: s.turn,
   }
+}
+
+/** Whether two statuses of a peer differ in nothing but their number. */
+export function saysTheSame(a: StatusMessage, b: StatusMessage): boolean {
+  const facts = a.boot === b.boot && a.ringId === b.ringId && a.epoch === b.epoch && a.viewId === b.viewId
+  const flags = a.active === b.active && a.leaving === b.leaving && a.abandoned === b.abandoned
+  if (!facts || !flags || !isSameMark(a.state, b.state) || !isSameMark(a.committed, b.committed)) return false
+  if (a.suspects.length !== b.suspects.length || !a.suspects.every((peer, i) => peer === b.suspects[i]))
+    return false
+  const [x, y] = [a.turn, b.turn]
+  if (x === null || y === null) return x === y
+  const progress =
+    x.done === y.done && x.prepared === y.prepared && x.epoch === y.epoch && x.round === y.round
+  const shape = x.length === y.length && x.weight === y.weight && x.wire === y.wire && x.state === y.state
+  return progress && shape && x.commitment === y.commitment
+}
+
+function isSameMark(a: Mark | null, b: Mark | null): boolean {
+  return a?.round === b?.round && a?.hash === b?.hash
 }
 
 /** Sends the status to everybody connected when it changed or a heartbeat is due. */

@@ -43,6 +43,20 @@ describe('engine auto', () => {
     assert.equal(engine.note.isWarning, false)
     await engine.close()
   })
+
+  it('computes on the processor where the GPU that it saw does not work after all', async () => {
+    const hidden = process.env['VK_DRIVER_FILES']
+    process.env['VK_DRIVER_FILES'] = '/nowhere.json'
+    try {
+      const engine = await createEngine('auto', { threads: 1, demand: LARGE, searchGpu: async () => GPU })
+      assert.equal(engine.name, 'onnx-cpu')
+      assert.match(engine.note.text, /^onnx-cpu, chosen by auto: no GPU that WebGPU can use/)
+      await engine.close()
+    } finally {
+      if (hidden === undefined) delete process.env['VK_DRIVER_FILES']
+      else process.env['VK_DRIVER_FILES'] = hidden
+    }
+  })
 })
 
 describe('the device that WebGPU took', () => {

@@ -3,7 +3,7 @@ import { GspoError } from '../errors.ts'
 import type { EngineName } from '../policy-types.ts'
 import { chooseEngine, reasonForProcessor, type EngineDemand } from './choose.ts'
 import type { Engine, WeightHolding } from './engine.ts'
-import { findGpu } from './gpu.ts'
+import { findGpu, type GpuSearch } from './gpu.ts'
 import { createOnnxCpuEngine } from './onnx-cpu.ts'
 import { createOnnxWebgpuEngine } from './onnx-webgpu.ts'
 import { createTfjsEngine } from './tfjs.ts'
@@ -12,6 +12,8 @@ import { createTfjsEngine } from './tfjs.ts'
 export interface EngineOptions {
   readonly threads: number
   readonly demand?: EngineDemand
+  /** How `auto` looks for a GPU. */
+  readonly searchGpu?: () => Promise<GpuSearch>
 }
 
 /** The engine of this name; throws ENGINE_UNAVAILABLE where this machine cannot run it. */
@@ -34,11 +36,11 @@ export function weightsOf(name: EngineName): WeightHolding {
 }
 
 /** A GPU where there is one and the model is worth it, else the processor; its note says why. */
-async function createBestEngine({ threads, demand }: EngineOptions): Promise<Engine> {
+async function createBestEngine({ threads, demand, searchGpu = findGpu }: EngineOptions): Promise<Engine> {
   const onProcessor = (reason: string): Engine => withReason(createOnnxCpuEngine({ threads }), reason)
   const reason = demand === undefined ? 'nothing is known of the model' : reasonForProcessor(demand)
   if (demand === undefined || reason !== null) return onProcessor(reason ?? '')
-  const choice = chooseEngine(demand, await findGpu())
+  const choice = chooseEngine(demand, await searchGpu())
   if (choice.engine === 'onnx-cpu') return onProcessor(choice.reason)
   try {
     return withReason(await createOnnxWebgpuEngine({ threads }), choice.reason)

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { FrameHeader, SealedKeys } from '@gym-node/wire'
 import { DEFAULT_LIMITS, type Integrity, type RingError, type WireType } from '../src/index.ts'
+import { ChunkMath } from '../src/kernels/chunk-math.ts'
 import { Lanes } from '../src/link/lanes.ts'
 import { SealedLink } from '../src/link/sealed-link.ts'
 import type { ByteSink, Carrier } from '../src/net/carrier.ts'
@@ -167,6 +168,7 @@ export async function runRing(o: RigOptions): Promise<Outcome[]> {
           count,
           chunkBytes: limits.chunkBytes,
           wire,
+          math: new ChunkMath(wire, limits.chunkBytes / 4),
           residual: o.residuals?.[position] ?? null,
           newResidual: wire === 'f32' ? null : residual,
           fingerprints,

@@ -5,7 +5,7 @@
  */
 import type { FrameHeader } from '@gym-node/wire'
 import { RingError } from '../errors.ts'
-import { ChunkMath, encodedBytes } from '../kernels/chunk-math.ts'
+import { encodedBytes, type ChunkMath } from '../kernels/chunk-math.ts'
 import type { Lanes } from '../link/lanes.ts'
 import { giveBack } from '../link/memory.ts'
 import { FRAME_KIND, type SealedLink } from '../link/sealed-link.ts'
@@ -29,6 +29,8 @@ export interface ExchangeOptions {
   readonly count: number
   readonly chunkBytes: number
   readonly wire: WireType
+  /** for the wire type and chunks of `chunkBytes`; made once, since its memory is costly to map */
+  readonly math: ChunkMath
   /** what earlier rounds' rounding left over here, in bf16; added to the vector */
   readonly residual: Uint16Array | null
   /** where what this round's rounding leaves over goes; null where nothing is kept */
@@ -76,7 +78,7 @@ class Exchange {
     this.#o = options
     const { vector, result, count, position, to, from } = options
     const chunkElements = Math.max(1, Math.floor(options.chunkBytes / 4))
-    this.#math = new ChunkMath(options.wire, Math.min(chunkElements, Math.max(1, vector.length)))
+    this.#math = options.math
     this.#bytes = new Uint8Array(result.buffer, result.byteOffset, result.byteLength)
     this.#sends = sendSteps(vector.length, count, position, chunkElements)
     this.#receives = receiveSteps(vector.length, count, position, chunkElements)

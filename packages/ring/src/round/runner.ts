@@ -53,11 +53,13 @@ export class RoundRunner {
   #held: Held | null = null
   readonly #memory = new ResultMemory()
   readonly #residuals = new Residuals()
+  readonly #math: ChunkMath
   bytesSent = 0
   bytesReceived = 0
 
   constructor(options: RunnerOptions) {
     this.#o = options
+    this.#math = new ChunkMath(options.wire, options.limits.chunkBytes / 4)
     keepFreedMemory()
   }
 
@@ -194,7 +196,7 @@ export class RoundRunner {
   /** The mean of one member alone: what its own vector is after weighting and dividing. Returns its name. */
   async #alone({ vector, weight }: Pending, facts: RoundFacts, mean: Float32Array): Promise<Uint8Array> {
     const step = this.#o.limits.chunkBytes / 4
-    const math = new ChunkMath('f32', Math.min(step, Math.max(1, vector.length)))
+    const math = this.#math
     for (let start = 0; start < vector.length; start += step) {
       const own = vector.subarray(start, start + step)
       math.load(own, Math.fround(weight), null)
@@ -242,6 +244,7 @@ export class RoundRunner {
         count: members.length,
         chunkBytes: limits.chunkBytes,
         wire,
+        math: this.#math,
         residual: this.#residuals.current(vector.length),
         newResidual: into.residual,
         fingerprints,

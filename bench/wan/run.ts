@@ -18,9 +18,9 @@ interface Case {
 const CASES: readonly Case[] = [
   { wire: 'f32', sockets: 1, control: 'bbr' },
   { wire: 'f32', sockets: 4, control: 'bbr' },
-  { wire: 'f32', sockets: 1, control: 'cubic' },
-  { wire: 'f32', sockets: 4, control: 'cubic' },
-  { wire: 'f32', sockets: 16, control: 'cubic' },
+  { wire: 'f32', sockets: 1, control: 'reno' },
+  { wire: 'f32', sockets: 4, control: 'reno' },
+  { wire: 'f32', sockets: 16, control: 'reno' },
   { wire: 'bf16', sockets: 4, control: 'bbr' },
   { wire: 'int8', sockets: 4, control: 'bbr' },
 ]
@@ -67,7 +67,7 @@ async function main(): Promise<void> {
       if (values.only === undefined || values.only === name) await measure(area, one, name)
     }
   } finally {
-    area.remove()
+    await area.remove()
   }
 }
 

@@ -16,8 +16,8 @@ export interface Path {
   readonly queueMs: number
 }
 
-/** TCP's congestion control, as the kernel names it. */
-export type CongestionControl = 'bbr' | 'cubic'
+/** TCP's congestion control, as the kernel names it; a namespace may only choose what the host allows. */
+export type CongestionControl = 'bbr' | 'reno'
 
 function ip(...args: readonly string[]): void {
   execFileSync('ip', [...args], { stdio: 'pipe' })
@@ -75,8 +75,13 @@ export class WideArea {
     })
   }
 
-  remove(): void {
-    this.#emulator?.stdin?.end()
+  /** Removes the hosts; processes on them must have ended. */
+  async remove(): Promise<void> {
+    if (this.#emulator !== null) {
+      const gone = once(this.#emulator, 'exit')
+      this.#emulator.stdin?.end()
+      await gone
+    }
     for (const name of this.#names) ip('netns', 'del', name)
   }
 }

@@ -64,7 +64,11 @@ export async function minibatchGradient(
   for (const part of splitByTokens(withGradient, config.micro_batch_tokens)) {
     await yieldToEvents()
     signal.throwIfAborted()
-    const result = await policy.lossAndGradient(lossBatchOf(part, policy), lossConfigOf(config, totalTokens))
+    const tokens = lossTokens(part)
+    const shareOfRows = part.length / rows.length
+    const weight = microBatchWeight(config, shareOfRows, tokens / Math.max(1, totalTokens))
+    const loss = lossConfigOf(config, totalTokens, balanceWeight(config, shareOfRows, weight))
+    const result = await policy.lossAndGradient(lossBatchOf(part, policy), loss)
     if (!Number.isFinite(result.loss))
       throw new GspoError(
         'NON_FINITE',
@@ -72,8 +76,6 @@ export async function minibatchGradient(
       )
     checkFinite(result.gradient, policy.adapterLayout, 'the gradient')
     tellScores(part, result.scores, onScores)
-    const tokens = lossTokens(part)
-    const weight = microBatchWeight(config, part.length / rows.length, tokens / Math.max(1, totalTokens))
     for (let i = 0; i < gradient.length; i++)
       gradient[i] = (gradient[i] ?? 0) + weight * (result.gradient[i] ?? 0)
     unreached =
@@ -141,6 +143,19 @@ function microBatchWeight(
   }
 }
 
+/**
+ * The weight of a micro-batch's load-balancing loss before it is multiplied with the micro-batch's own. Each balances
+ * its own tokens and they are averaged by rows, whatever the loss type, as TRL does under gradient accumulation; so it
+ * depends a little on how a minibatch is cut, since a share of tokens times a mean probability is no sum over parts.
+ */
+function balanceWeight(
+  { router_aux_loss_coef: coef }: ResolvedConfig,
+  shareOfRows: number,
+  weight: number,
+): number {
+  return weight === 0 ? 0 : (coef * shareOfRows) / weight
+}
+
 function lossBatchOf(rows: readonly LossRow[], policy: Policy): LossBatch {
   const batch = buildTokenBatch(rows, policy.model.padTokenId)
   const padded = (logps: readonly (Float32Array | null)[]): Float32Array | null => {
@@ -155,7 +170,7 @@ function lossBatchOf(rows: readonly LossRow[], policy: Policy): LossBatch {
   }
 }
 
-function lossConfigOf(config: ResolvedConfig, totalTokens: number): LossConfig {
+function lossConfigOf(config: ResolvedConfig, totalTokens: number, balance: number): LossConfig {
   return {
     importance_sampling_level: config.importance_sampling_level,
     loss_type: config.loss_type,
@@ -168,7 +183,7 @@ function lossConfigOf(config: ResolvedConfig, totalTokens: number): LossConfig {
     use_bias_correction_kl: config.use_bias_correction_kl,
     temperature: config.temperature,
     max_completion_length: config.max_completion_length,
-    router_aux_loss_coef: config.router_aux_loss_coef,
+    router_aux_loss_coef: balance,
     num_items: Math.max(1, totalTokens),
   }
 }

@@ -110,7 +110,7 @@ export class SpanBuilder {
     const open = this.#open
     this.#open = null
     if (open === null || open.children.length === 0) return []
-    const attributes = open.round === null ? {} : { 'gym.round': open.round }
+    const attributes: SpanRecord['attributes'] = open.round === null ? {} : { 'gym.round': open.round }
     return [
       { ...leaf('round', open.start, at, attributes), failure, notes: open.notes, children: open.children },
     ]

@@ -3,10 +3,12 @@
  * all-reduce it, apply the outer update, commit, again. It opens and closes nothing: the daemon does.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { GspoError, type StepStats, type Trainer } from '@gym-node/gspo'
+import type { StepStats, Trainer } from '@gym-node/gspo'
 import { RingError, type Ring, type RoundResult, type View } from '@gym-node/ring'
 import { LAST_ROUND_LINGER_MS, LINGER_POLL_MS, RETRY_PAUSE_MS } from './defaults.ts'
 import { NodeError } from './errors.ts'
+import { subtract, takeSteps, type LocalSteps } from './local-steps.ts'
+import { letNewcomersIn } from './newcomers.ts'
 import type { JobState } from './state/job-state.ts'
 import type { TraceFile } from './state/trace-file.ts'
 import type { DaemonEvent } from './status.ts'
@@ -52,6 +54,11 @@ export interface LoopParts {
   readonly trainer: Trainer
   readonly state: JobState
   readonly aggregateInterval: number
+  /**
+   * Delayed averaging: the local steps of the next round run while this one is reduced, so they start from the state
+   * before it, and their delta is applied one round late.
+   */
+  readonly overlap: boolean
   /** Members that the ring needs before it trains; only said, the ring itself sees to it. */
   readonly minMembers: number
   /** Committed rounds after which to end; null for no limit. */
@@ -71,20 +78,13 @@ export interface LoopParts {
   readonly pause: AbortSignal
 }
 
-/** A trained delta that waits to be reduced; valid as long as the state it was trained from is the current one. */
+/** A trained delta that waits to be reduced. */
 interface PendingDelta {
   readonly round: number
   readonly stateSha3: string
   readonly weight: number
-  /** Null when it was never written because the ring went on meanwhile. */
-  readonly written: WrittenDelta | null
+  readonly written: WrittenDelta
 }
-
-/** A replay of this node's own steps: they are computed again, not judged. */
-const NO_CHECKS = { recompute: [[]], resample: [[]], rescore: false } as const
-
-/** Engine errors that say that a trace's steps cannot be computed again here. */
-const UNREPEATABLE: readonly string[] = ['BAD_TRACE', 'NON_FINITE']
 
 /** Ring errors after which the same delta is offered again, once the ring is whole. */
 const RETRIED: readonly string[] = [
@@ -100,6 +100,8 @@ const RETRIED: readonly string[] = [
 export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
   const { ring, state, emit, stop, pause } = parts
   let pending: PendingDelta | null = null
+  let ahead: LocalSteps | null = null
+  let last: Commit | null = null
   let isFirst = true
   try {
     for (;;) {
@@ -113,21 +115,31 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
       const ready = ring.ready({ signal: AbortSignal.any([stop, pause]) })
       const view = await sayWhileWaiting(ready, { ...parts, status: () => ring.status, isFirst })
       isFirst = false
-      if (pending === null || pending.stateSha3 !== state.stateSha3) pending = null
       if (parts.rounds !== null && state.round >= parts.rounds) continue
 
-      pending ??= await trainRound(parts, view)
-      const { written } = pending
-      if (written === null || pending.stateSha3 !== state.stateSha3) continue // the ring went on meanwhile
+      if (pending !== null && !isUsable(state, pending, last)) pending = ahead = null
+      if (pending === null) {
+        if (ahead !== null && !isUsable(state, ahead, last)) ahead = null
+        const local = ahead ?? (await takeSteps(parts, state.round + 1))
+        ahead = null
+        if (local === null) continue // the ring went on meanwhile
+        pending = await writeDelta(parts, view, local)
+        if (!isUsable(state, pending, last)) continue
+      }
+      if (parts.overlap) await letNewcomersIn(ring, stop)
       emit({ type: 'state', state: 'reducing', reason: `all-reduce of round ${pending.round}` })
-      const result = await reduce(parts, pending, written)
-      if (result === null) continue
-      pending = null
-      const adapterBefore = state.adapterSha3
-      await state.commit(result.round, result.mean, isCounted(result, written) ? written.residual : null)
-      const status = toRoundStatus(result, state.adapterSha3)
-      await parts.recordRound(toRecord(result, adapterBefore, status.adapter_sha3_256))
-      emit({ type: 'round', round: status })
+      const isLast = parts.rounds !== null && pending.round >= parts.rounds
+      const [reduced, stepped] = await Promise.allSettled([
+        reduce(parts, pending),
+        parts.overlap && !isLast && ahead === null ? takeSteps(parts, pending.round + 1) : ahead,
+      ])
+      if (reduced.status === 'rejected') throw reduced.reason
+      if (reduced.value !== null) {
+        last = await commit(parts, pending, reduced.value)
+        pending = null
+      }
+      if (stepped.status === 'rejected') throw stepped.reason
+      ahead = stepped.value
     }
   } catch (error) {
     // What happens to the state folder is said even while stopping; all else is how the calls end that were cut short.
@@ -137,75 +149,59 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
   }
 }
 
-/** Local steps and the delta they make, durable before it is returned. */
-async function trainRound(parts: LoopParts, view: View): Promise<PendingDelta> {
-  const { trainer, state, emit } = parts
-  const round = state.round + 1
-  const stateSha3 = state.stateSha3
-  const base = state.adapter
-  const { residual } = state
-  emit({ type: 'state', state: 'training', reason: `local steps of round ${round}` })
-  const stateBefore = await trainer.exportState()
-  const trace = await parts.openTrace(round, stateBefore)
-  try {
-    const steps = trace === null ? [] : await repeatSteps(parts, trace, round, stateBefore)
-    while (steps.length < parts.aggregateInterval && state.stateSha3 === stateSha3) {
-      const record = await trainer.step({ signal: parts.stop })
-      await trace?.append(record.trace)
-      steps.push(record.stats)
-      emit({ type: 'step', round, stats: record.stats })
-      for (const sample of record.samples) emit({ type: 'rollout', step: record.stats.step, ...sample })
-    }
-    const adapterAfter = await trainer.readAdapter()
-    const values = subtract(adapterAfter, base)
-    const weight = roundWeight(steps)
-    if (state.stateSha3 !== stateSha3) return { round, stateSha3, weight, written: null }
-    const written = await parts.writeDelta({
-      round,
-      view,
-      steps,
-      traceSha3: trace === null ? null : await trace.sha3(),
-      residual,
-      weight,
-      values,
-      adapterBefore: base,
-      adapterAfter,
-      stateBefore,
-      stateAfter: await trainer.exportState(),
-    })
-    return { round, stateSha3, weight, written }
-  } finally {
-    await trace?.close()
-  }
+/** The state before a commit of this node's own, and the one that it made. */
+interface Commit {
+  readonly from: string
+  readonly to: string
 }
 
 /**
- * Computes the steps again that a crash cut the round off after: from the trace, so without sampling, to the same bits.
- * When that fails the round begins anew.
+ * Whether work for the next round may go into it: done from the current state, or, with overlap, from the one that this
+ * node's last commit replaced. After a state that was taken over from others it begins anew.
  */
-async function repeatSteps(
-  { trainer, emit, stop, aggregateInterval }: LoopParts,
-  trace: TraceFile,
-  round: number,
-  stateBefore: Uint8Array,
-): Promise<StepStats[]> {
-  if (trace.stepsLeft > aggregateInterval) await trace.restart() // the interval was shortened since
-  const steps: StepStats[] = []
-  try {
-    for await (const step of trace.left()) {
-      const [repeated] = await trainer.replay([step], { ...NO_CHECKS, signal: stop })
-      if (repeated === undefined) break
-      steps.push(repeated.stats)
-      emit({ type: 'step', round, stats: repeated.stats })
-    }
-    return steps
-  } catch (error) {
-    if (stop.aborted || !(error instanceof GspoError) || !UNREPEATABLE.includes(error.code)) throw error
-    emit({ type: 'error', code: error.code, message: `round ${round} begins anew: ${error.message}` })
-    await trainer.importState(stateBefore)
-    await trace.restart()
-    return []
-  }
+function isUsable(
+  state: JobState,
+  work: { readonly round: number; readonly stateSha3: string },
+  last: Commit | null,
+): boolean {
+  const { stateSha3, round } = state
+  if (work.round !== round + 1) return false
+  return work.stateSha3 === stateSha3 || (last?.to === stateSha3 && last.from === work.stateSha3)
+}
+
+/** Applies a reduced round, durably. */
+async function commit(parts: LoopParts, { written }: PendingDelta, result: RoundResult): Promise<Commit> {
+  const { state, emit } = parts
+  const from = state.stateSha3
+  const adapterBefore = state.adapterSha3
+  await state.commit(result.round, result.mean, isCounted(result, written) ? written.residual : null)
+  result.release() // the adapter has it
+  const status = toRoundStatus(result, state.adapterSha3)
+  await parts.recordRound(toRecord(result, adapterBefore, status.adapter_sha3_256))
+  emit({ type: 'round', round: status })
+  return { from, to: state.stateSha3 }
+}
+
+/** The delta of local steps, durable before it is returned. */
+async function writeDelta(parts: LoopParts, view: View, local: LocalSteps): Promise<PendingDelta> {
+  const { round, stateSha3, steps, traceSha3 } = local
+  const { adapterBefore, adapterAfter, stateBefore, stateAfter } = local
+  const values = subtract(adapterAfter, adapterBefore)
+  const weight = roundWeight(steps)
+  const written = await parts.writeDelta({
+    round,
+    view,
+    steps,
+    traceSha3,
+    residual: parts.state.residual,
+    weight,
+    values,
+    adapterBefore,
+    adapterAfter,
+    stateBefore,
+    stateAfter,
+  })
+  return { round, stateSha3, weight, written }
 }
 
 /** Whether the ring's result holds this node's delta: a result that was held over from before a restart may not. */
@@ -218,8 +214,7 @@ function isCounted({ contributions }: RoundResult, { commitment }: WrittenDelta)
 /** The all-reduce; null when the ring went another way and `ready` must be asked again. */
 async function reduce(
   parts: LoopParts,
-  { round, weight }: PendingDelta,
-  { sent, commitment }: WrittenDelta,
+  { round, weight, written: { sent, commitment } }: PendingDelta,
 ): Promise<RoundResult | null> {
   try {
     return await parts.ring.allReduce(sent, { round, weight, commitment, signal: parts.abandon })
@@ -238,17 +233,6 @@ async function reduce(
  */
 export function roundWeight(steps: readonly Pick<StepStats, 'completions'>[]): number {
   return steps.reduce((sum, step) => sum + step.completions, 0)
-}
-
-/** a - b, refusing a number that is not finite: such a delta would poison every node. */
-function subtract(a: Float32Array, b: Float32Array): Float32Array {
-  const difference = new Float32Array(a.length)
-  for (let i = 0; i < a.length; i++) {
-    const value = (a[i] ?? 0) - (b[i] ?? 0)
-    if (!Number.isFinite(value)) throw new NodeError('NON_FINITE', `element ${i} of the delta is ${value}`)
-    difference[i] = value
-  }
-  return difference
 }
 
 /** Stays until every member that is alive reports the last round, so that none has to commit it without this node. */

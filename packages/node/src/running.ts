@@ -65,6 +65,7 @@ export async function openRing(
     peerTimeoutMs: options.peer_timeout_ms,
     wire: options.wire,
     carrier: options.carrier,
+    sockets: options.sockets,
     integrity: options.integrity,
     role,
     state,

@@ -6,8 +6,10 @@ const folder = new URL('../src/kernels/', import.meta.url)
 
 /** The module's bytes, assembled from the text now. */
 export async function assembleKernels(): Promise<Uint8Array> {
-  const { parseWat } = await wabt()
-  const module = parseWat('kernels.wat', readFileSync(new URL('kernels.wat', folder), 'utf8'), { simd: true })
+  const tools = await wabt()
+  const module = tools.parseWat('kernels.wat', readFileSync(new URL('kernels.wat', folder), 'utf8'), {
+    simd: true,
+  })
   try {
     module.validate()
     return module.toBinary({}).buffer

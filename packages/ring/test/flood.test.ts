@@ -69,7 +69,7 @@ it('a flood of garbage from ten peers does not stop a round', async () => {
     await Promise.all(floods)
   } finally {
     over.abort()
-    await Promise.all(strangers.map((stranger) => stranger.stop()))
+    await Promise.all(strangers.map(async (stranger) => stranger.stop()))
     await stopAll(nodes)
   }
 })

@@ -126,7 +126,7 @@ describe('every wire type', () => {
         const expected = own.map((x, i) => {
           const weighed = Math.fround(x * weight)
           const mine = residual === null ? weighed : Math.fround(weighed + fromBf16(residual[i]))
-          return total === 0 ? 0 : Math.fround((part[i] + mine) as number) / Math.fround(total)
+          return total === 0 ? 0 : Math.fround(part[i] + mine) / Math.fround(total)
         })
         assert.deepEqual(bytesOf(math.values(count)), bytesOf(expected), `${wire}, run ${run}`)
       }

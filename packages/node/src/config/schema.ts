@@ -81,11 +81,19 @@ const ringSchema = z.strictObject({
     .describe(
       'What bulk data travels on: a TCP socket of its own with the libp2p stream in reserve, or that stream alone.',
     ),
+  sockets: z
+    .int()
+    .min(1)
+    .max(16)
+    .default(1)
+    .describe(
+      'TCP sockets side by side to the next node of the ring, for carrier direct. One fills a local network; a long path that loses packets needs several.',
+    ),
   integrity: z
     .enum(['sealed', 'signed'])
-    .default('sealed')
+    .default('signed')
     .describe(
-      'sealed: every hop encrypted and authenticated, for rings of one owner. signed: segments signed by their owner as well.',
+      'The same on every node of a job. signed: every segment of the mean is proved by a signature of the member that finished it, so no member in between can alter it. sealed: only each hop is authenticated, a little cheaper, for rings whose nodes all have one owner.',
     ),
 })
 
@@ -133,6 +141,12 @@ export const loopShape = {
     .max(100_000)
     .default(DEFAULT_AGGREGATE_INTERVAL)
     .describe('Local steps between two rounds.'),
+  overlap: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Take the local steps of the next round while this one is averaged: hides a slow network, and every delta is applied one round late. The same on every node of a job.',
+    ),
   rounds: z
     .int()
     .min(1)

@@ -14,7 +14,7 @@ export interface BenchOptions {
   /** measured runs, after two that warm up */
   readonly runs: number
   /** direct sockets a link; default 1 */
-  readonly sockets?: number
+  readonly sockets?: number | undefined
   /** where the nodes run, one after another; default: all on loopback */
   readonly hosts?: readonly BenchHost[]
   readonly signal?: AbortSignal
@@ -138,8 +138,9 @@ export class AllReduceBench {
   }
 
   #fork(bootstrap: readonly string[]): Worker {
-    const { signal: _, hosts, ...options } = this.#options
-    const worker = new Worker({ ...options, bootstrap }, hosts?.[this.#workers.length])
+    const { nodes, megabytes, wire, carrier, integrity, runs, sockets, hosts } = this.#options
+    const config = { nodes, megabytes, wire, carrier, integrity, runs, sockets, bootstrap }
+    const worker = new Worker(config, hosts?.[this.#workers.length])
     this.#workers.push(worker)
     return worker
   }

@@ -9,8 +9,8 @@ export class ByteReader {
   readonly #chunks: AsyncIterator<Uint8Array> | Iterator<Uint8Array>
   #rest: Uint8Array = new Uint8Array(0)
   #offset = 0
-  /** Is shown every byte that is read from now on, in order. */
-  observer: ((bytes: Uint8Array) => void) | null = null
+  /** Is shown every byte that is read from now on, in order; what it answers is awaited. */
+  observer: ((bytes: Uint8Array) => Promise<void> | undefined) | null = null
 
   constructor(source: ByteSource) {
     this.#chunks = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]()
@@ -39,7 +39,8 @@ export class ByteReader {
       this.#rest = this.#rest.subarray(part.length)
       this.#offset += part.length
       missing -= part.length
-      this.observer?.(part)
+      const wait = this.observer?.(part)
+      if (wait !== undefined) await wait
       parts.push(part)
     }
     const [only] = parts

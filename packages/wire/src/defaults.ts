@@ -59,5 +59,13 @@ export const ZSTD_LEVEL = 3
 /** log2 of the largest zstd window a reader allocates: 27 (128 MiB) is what the zstd tool itself accepts by default. */
 export const ZSTD_MAX_WINDOW_LOG = 27
 
+/** Bytes from which on a file is hashed on a thread: starting one takes as long as hashing some megabytes. */
+export const THREADED_HASH_BYTES = 8 * 1024 * 1024
+
+/** Bytes handed to a hash thread at once, and how many such pieces may wait for it: 8 MiB keep it busy. */
+export const HASH_SLOT_BYTES = 1024 * 1024
+/** See HASH_SLOT_BYTES. */
+export const HASH_SLOTS = 8
+
 /** Bytes hashed or packed before the event loop gets a turn: 4 MiB is about 10 ms, which no heartbeat misses. */
 export const YIELD_BYTES = 4 * 1024 * 1024

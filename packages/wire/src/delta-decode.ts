@@ -1,5 +1,4 @@
 /** Reads DELTA files as a stream, one tensor at a time, trusting no length, count or order that the file claims. */
-import type { Hash } from 'node:crypto'
 import type { ByteSource } from './byte-reader.ts'
 import { ByteReader } from './byte-reader.ts'
 import { strictUtf8 } from './bytes.ts'
@@ -14,7 +13,7 @@ import { checkDeltaMetadata } from './delta-metadata.ts'
 import type { DeltaSignature } from './delta-signatures.ts'
 import { readSignatureBlock } from './delta-signatures.ts'
 import { WireError } from './errors.ts'
-import { sha3_256Stream } from './hash.ts'
+import { pacedSha3_256, type PacedHash } from './hash-thread.ts'
 import { Pacer } from './pacer.ts'
 import { unpackTensor } from './tensor-codec.ts'
 import { elementCount, packedBytes } from './tensor-layout.ts'
@@ -59,16 +58,22 @@ export interface DecodedDelta {
   close(): Promise<void>
 }
 
-/** Reads header and metadata of `source`. Throws `WireError` of the kinds that `WireErrorCode` lists for DELTA. */
+/**
+ * Reads header and metadata of `source`. A large file, of about `expectedBytes`, is hashed on a thread beside this one.
+ * Throws `WireError` of the kinds that `WireErrorCode` lists for DELTA.
+ */
 export async function decodeDelta(
   source: ByteSource,
   limits: DeltaLimits = DEFAULT_DELTA_LIMITS,
   hashing: DeltaHashing = 'checksum',
+  expectedBytes = 0,
 ): Promise<DecodedDelta> {
   const reader = new ByteReader(source)
+  const delta = new DeltaReader(reader, limits, hashing, expectedBytes)
   try {
-    return await new DeltaReader(reader, limits, hashing).open()
+    return await delta.open()
   } catch (error) {
+    delta.dropHashes()
     await reader.close()
     throw error
   }
@@ -80,16 +85,17 @@ export function decodeDeltaBuffer(
   limits: DeltaLimits = DEFAULT_DELTA_LIMITS,
   hashing: DeltaHashing = 'checksum',
 ): Promise<DecodedDelta> {
-  return decodeDelta([bytes], limits, hashing)
+  return decodeDelta([bytes], limits, hashing, bytes.length)
 }
 
 class DeltaReader {
   readonly #reader: ByteReader
   readonly #limits: DeltaLimits
   readonly #pacer = new Pacer()
-  readonly #body: Hash | null
-  readonly #file: Hash | null
-  #tensors: Hash | null = null
+  readonly #expectedBytes: number
+  readonly #body: PacedHash | null
+  readonly #file: PacedHash | null
+  #tensors: PacedHash | null = null
   #bodySha3: Uint8Array | null = null
   #tensorCount = 0
   #tensorsRead = 0
@@ -97,27 +103,25 @@ class DeltaReader {
   #previousName: Uint8Array = new Uint8Array(0)
   #stage: 'opening' | 'ready' | 'tensors' | 'ended' | 'failed' = 'opening'
 
-  constructor(reader: ByteReader, limits: DeltaLimits, hashing: DeltaHashing) {
+  constructor(reader: ByteReader, limits: DeltaLimits, hashing: DeltaHashing, expectedBytes: number) {
     this.#reader = reader
     this.#limits = limits
-    this.#body = hashing === 'none' ? null : sha3_256Stream()
-    this.#file = hashing === 'all' ? sha3_256Stream() : null
+    this.#expectedBytes = expectedBytes
+    this.#body = hashing === 'none' ? null : pacedSha3_256(expectedBytes, 0)
+    this.#file = hashing === 'all' ? pacedSha3_256(expectedBytes, 1) : null
   }
 
   async open(): Promise<DecodedDelta> {
     const headerBytes = await this.#reader.read(DELTA_HEADER_BYTES, 'the header')
     const header = decodeDeltaHeader(headerBytes)
-    this.#file?.update(headerBytes)
-    this.#reader.observer = (bytes) => {
-      this.#body?.update(bytes)
-      this.#file?.update(bytes)
-      this.#tensors?.update(bytes)
-    }
+    await this.#file?.update(headerBytes)
+    this.#reader.observer = (bytes) => this.#hash(bytes)
     const length = await this.#u32('the metadata length')
     requireAtMost(length, this.#limits.maxMetadataBytes, 'metadata', 'bytes')
     const json = parseCanonicalJson(await this.#reader.read(length, 'the metadata'), 'metadata')
     const metadata = checkDeltaMetadata(json)
-    if (this.#file !== null && metadata.attestation.type !== 'none') this.#tensors = sha3_256Stream()
+    if (this.#file !== null && metadata.attestation.type !== 'none')
+      this.#tensors = pacedSha3_256(this.#expectedBytes, 0)
     this.#tensorCount = await this.#u32('the tensor count')
     requireAtMost(this.#tensorCount, this.#limits.maxTensors, 'the file', 'tensors')
     this.#stage = 'ready'
@@ -153,12 +157,12 @@ class DeltaReader {
       }
       this.#stage = 'ended'
       await this.#reader.close()
-      const fileSha3 = this.#file?.digest() ?? null
+      const fileSha3 = (await this.#file?.digest()) ?? null
       return {
         signatures,
         bodySha3: this.#bodySha3,
         fileSha3,
-        tensorsSha3: this.#tensors?.digest() ?? null,
+        tensorsSha3: (await this.#tensors?.digest()) ?? null,
         fileBytes,
       }
     })
@@ -167,6 +171,7 @@ class DeltaReader {
   async #close(): Promise<void> {
     if (this.#stage === 'ended' || this.#stage === 'failed') return
     this.#stage = 'failed'
+    this.dropHashes()
     await this.#reader.close()
   }
 
@@ -222,10 +227,10 @@ class DeltaReader {
   }
 
   /** Compares the checksum once the body's last byte has been read. */
-  #endBody({ checksum }: DeltaHeader): Promise<void> {
+  async #endBody({ checksum }: DeltaHeader): Promise<void> {
     this.#reader.observer = null
     if (this.#body !== null && this.#bodySha3 === null) {
-      this.#bodySha3 = this.#body.digest()
+      this.#bodySha3 = await this.#body.digest()
       if (Buffer.compare(this.#bodySha3.subarray(0, DELTA_CHECKSUM_BYTES), checksum) !== 0) {
         throw new WireError(
           'BAD_CHECKSUM',
@@ -233,7 +238,17 @@ class DeltaReader {
         )
       }
     }
-    return Promise.resolve()
+  }
+
+  /** Gives the hash threads back. */
+  dropHashes(): void {
+    for (const hash of [this.#body, this.#file, this.#tensors]) hash?.drop()
+  }
+
+  /** Shows bytes to all hashes; waits for those that are behind. */
+  #hash(bytes: Uint8Array): Promise<void> | undefined {
+    const waits = [this.#body, this.#file, this.#tensors].flatMap((hash) => hash?.update(bytes) ?? [])
+    return waits.length === 0 ? undefined : Promise.all(waits).then(() => undefined)
   }
 
   async #guard<T>(work: () => Promise<T>): Promise<T> {
@@ -241,6 +256,7 @@ class DeltaReader {
       return await work()
     } catch (error) {
       this.#stage = 'failed'
+      this.dropHashes()
       await this.#reader.close()
       throw error
     }

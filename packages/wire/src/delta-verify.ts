@@ -36,14 +36,18 @@ export interface DeltaVerdict {
   readonly attestationDigest: Uint8Array | null
 }
 
-/** Reads `source` to its end and checks everything. Rejects only when the source itself fails to deliver. */
+/**
+ * Reads `source` to its end and checks everything. Rejects only when the source itself fails to deliver. Name the size
+ * of a large file that comes as a stream: it is then hashed beside the reading.
+ */
 export async function verifyDelta(
   source: ByteSource,
   limits: DeltaLimits = DEFAULT_DELTA_LIMITS,
+  expectedBytes = sizeOf(source),
 ): Promise<DeltaVerdict> {
   let metadata: DeltaMetadata | null = null
   try {
-    const delta = await decodeDelta(source, limits, 'all')
+    const delta = await decodeDelta(source, limits, 'all', expectedBytes)
     metadata = delta.metadata
     const tail = await delta.finish()
     const checks = judge(metadata, tail, delta.tensorCount)
@@ -58,6 +62,11 @@ export async function verifyDelta(
     if (!(error instanceof WireError)) throw error
     return { ok: false, checks: unreadable(error), metadata, bodySha3: null, attestationDigest: null }
   }
+}
+
+/** Bytes of a source in memory; 0 of a stream. */
+function sizeOf(source: ByteSource): number {
+  return Array.isArray(source) ? (source as Uint8Array[]).reduce((sum, { length }) => sum + length, 0) : 0
 }
 
 function judge(metadata: DeltaMetadata, tail: DeltaTail, tensorCount: number): DeltaCheck[] {

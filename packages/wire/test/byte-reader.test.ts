@@ -14,7 +14,7 @@ describe('ByteReader', () => {
           const whole = Buffer.concat(chunks)
           const reader = new ByteReader(chunks)
           const seen: Uint8Array[] = []
-          reader.observer = (bytes) => seen.push(Uint8Array.from(bytes))
+          reader.observer = (bytes) => void seen.push(Uint8Array.from(bytes))
           let offset = 0
           for (const length of lengths) {
             if (offset + length > whole.length) {

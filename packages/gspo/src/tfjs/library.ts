@@ -55,7 +55,7 @@ export async function loadTensorflow(
 }
 
 /**
- * The native packages are older than Node 23 and call functions of `node:util` at every tensor that they make: one is
+ * The native packages are older than Node 23 and call functions of `node:util` at every operation: one is
  * gone, the other prints a warning.
  */
 function mendNode(): void {

@@ -116,17 +116,17 @@ function now(): number {
   return (user + system) / 1e6
 }
 
-/** Best seconds of each work, run in turn so that what else the machine does slows all of them alike. */
-async function bestSeconds(...works: (() => unknown)[]): Promise<number[]> {
-  const best = works.map(() => Infinity)
+/** Median seconds of each work, run in turn so that what else the machine does slows all of them alike. */
+async function medianSeconds(...works: (() => unknown)[]): Promise<number[]> {
+  const seconds = works.map((): number[] => [])
   for (let i = 0; i <= REPEATS; i++) {
     for (const [w, work] of works.entries()) {
       const start = now()
       await work()
-      if (i > 0) best[w] = Math.min(best[w], now() - start)
+      if (i > 0) seconds[w].push(now() - start)
     }
   }
-  return best
+  return seconds.map((runs) => runs.sort((a, b) => a - b)[runs.length >> 1])
 }
 
 function makeInput(
@@ -181,13 +181,13 @@ try {
   const speed = (seconds: number): string => (bytes / 1e9 / seconds).toFixed(2)
   const plain = join(folder, 'adapter.safetensors')
   writeFileSync(plain, encodeSafetensors(matrices))
-  const [written, read, hashed] = await bestSeconds(
+  const [written, read, hashed] = await medianSeconds(
     () => writeFileSync(plain, encodeSafetensors(matrices)),
     () => readSafetensors(plain),
     () => createHash('sha3-256').update(readFileSync(plain)).digest(),
   )
   console.log(
-    `${(bytes / 1e6).toFixed(1)} MB of float32 in ${matrices.length} tensors; ${cpus()[0].model}, Node ${process.version}; best of ${REPEATS}, ${options.clock} time`,
+    `${(bytes / 1e6).toFixed(1)} MB of float32 in ${matrices.length} tensors; ${cpus()[0].model}, Node ${process.version}; median of ${REPEATS}, ${options.clock} time`,
   )
   console.log(
     `safetensors f32: ${speed(written)} GB/s written, ${speed(read)} read; its SHA3-256: ${speed(hashed)} GB/s\n`,
@@ -200,7 +200,7 @@ try {
     for (const compression of DELTA_COMPRESSIONS) {
       const path = join(folder, 'adapter.delta')
       const input = makeInput(matrices, dtype, compression)
-      const [encode, reference, decode, checked, verify] = await bestSeconds(
+      const [encode, reference, decode, checked, verify] = await medianSeconds(
         async () => writeFileSync(path, await encodeDeltaToBuffer(input)),
         () => readSafetensors(plain),
         () => readDelta(path, 'none'),

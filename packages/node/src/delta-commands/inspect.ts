@@ -15,7 +15,8 @@ interface TensorSummary {
 
 /** The report on `path`, as text or JSON. Throws NodeError FILE_* and WireError on a file that is no delta. */
 export async function inspectDelta(path: string, asJson: boolean): Promise<string> {
-  const delta = await decodeDelta(await openDeltaFile(path))
+  const { source, size } = await openDeltaFile(path)
+  const delta = await decodeDelta(source, undefined, 'checksum', size)
   const tensors: TensorSummary[] = []
   for await (const { name, dtype, shape, values } of delta.tensors())
     tensors.push({ name, dtype, shape, ...sizesOf(values) })

@@ -4,10 +4,14 @@ import { stat } from 'node:fs/promises'
 import { MAX_DELTA_FILE_BYTES } from '../defaults.ts'
 import { errnoOf, messageOf, NodeError } from '../errors.ts'
 
-/** The bytes of a regular file as a stream. Throws NodeError FILE_NOT_FOUND or FILE_UNREADABLE. */
-export async function openDeltaFile(path: string): Promise<AsyncIterable<Uint8Array>> {
+/** The bytes of a regular file as a stream, and how many. Throws NodeError FILE_NOT_FOUND or FILE_UNREADABLE. */
+export async function openDeltaFile(
+  path: string,
+): Promise<{ source: AsyncIterable<Uint8Array>; size: number }> {
+  let size: number
   try {
     const found = await stat(path)
+    size = found.size
     if (!found.isFile()) throw new NodeError('FILE_UNREADABLE', `${path} is not a file`)
     if (found.size > MAX_DELTA_FILE_BYTES) {
       throw new NodeError('FILE_UNREADABLE', `${path} is ${found.size} bytes, limit ${MAX_DELTA_FILE_BYTES}`)
@@ -17,7 +21,7 @@ export async function openDeltaFile(path: string): Promise<AsyncIterable<Uint8Ar
     const code = errnoOf(error) === 'ENOENT' ? 'FILE_NOT_FOUND' : 'FILE_UNREADABLE'
     throw new NodeError(code, `cannot read ${path}: ${messageOf(error)}`, { cause: error })
   }
-  return readable(path)
+  return { source: readable(path), size }
 }
 
 async function* readable(path: string): AsyncGenerator<Uint8Array> {

@@ -4,7 +4,8 @@ import { openDeltaFile } from './open-file.ts'
 
 /** The verdict on `path` and its report, as text or one line of JSON. Throws NodeError FILE_*. */
 export async function verifyDeltaFile(path: string, asJson: boolean): Promise<{ ok: boolean; text: string }> {
-  const verdict = await verifyDelta(await openDeltaFile(path))
+  const { source, size } = await openDeltaFile(path)
+  const verdict = await verifyDelta(source, undefined, size)
   const { ok, checks, metadata } = verdict
   if (asJson) {
     const hash = verdict.bodySha3 === null ? null : Buffer.from(verdict.bodySha3).toString('hex')

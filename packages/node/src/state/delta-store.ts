@@ -114,7 +114,7 @@ export class DeltaStore {
         : { attest: (digest: Uint8Array) => this.#attester.attest(digest, { signal }) }),
     })
     const bytes = await writeFileDurably(file, chunks, 0o644)
-    const verdict = await verifyDelta(createReadStream(file))
+    const verdict = await verifyDelta(createReadStream(file), undefined, bytes)
     if (!verdict.ok || verdict.bodySha3 === null) {
       const failed = verdict.checks
         .filter((check) => !check.ok)

@@ -52,12 +52,13 @@ export class ToyState implements StateProvider {
   }
 }
 
-const verbose = process.env.RING_TEST_LOG === '1'
+const verbose = process.env.RING_TEST_LOG !== undefined
 export function loggerFor(name: string): RingLogger {
   const write = (level: string) => (fields: object, message: string) => {
     if (verbose) console.error(performance.now().toFixed(0), name, level, message, fields)
   }
-  return { debug: () => undefined, info: write('info'), warn: write('warn'), error: write('error') }
+  const debug = process.env.RING_TEST_LOG === '2' ? write('debug') : () => undefined
+  return { debug, info: write('info'), warn: write('warn'), error: write('error') }
 }
 
 export interface RigNode {

@@ -44,6 +44,8 @@ export interface BuiltNode {
   readonly transports: TransportManager
   /** gym nodes on the local network; libp2p's own event would mix them with every node of the DHT */
   readonly onMdnsPeer: (handler: (peer: PeerInfo) => void) => void
+  /** tells others the public addresses that this machine itself listens on; libp2p keeps these back until confirmed */
+  readonly announceListening: () => void
   /** tells others an address of this node that somebody has really dialled */
   readonly confirmAddress: (host: string, port: number) => void
 }
@@ -111,6 +113,11 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
     onMdnsPeer: (handler) => {
       heard.mdns = handler
     },
+    announceListening: () => {
+      for (const address of parts.transportManager.getAddrs()) {
+        parts.addressManager.confirmObservedAddr(address, { type: 'transport', ttl: Infinity })
+      }
+    },
     confirmAddress: (host, port) => {
       const address = multiaddr(`/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`)
       parts.addressManager.confirmObservedAddr(address, { type: 'observed', ttl: CONFIRMED_MS })
@@ -134,10 +141,6 @@ async function optionalParts(
   if (relay !== 'off' && network.holePunching === true) {
     const { dcutr } = await import('@libp2p/dcutr')
     services.dcutr = dcutr()
-  }
-  if (network.reachability === true) {
-    const { autoNAT } = await import('@libp2p/autonat')
-    services.autoNAT = autoNAT({ protocolPrefix: 'libp2p', maxInboundStreams: 1 })
   }
   const dht = network.dht ?? 'off'
   if (dht !== 'off') services.dht = await dhtService(dht, limits)

@@ -24,7 +24,7 @@ export interface NetworkOptions {
   readonly relays?: readonly string[]
   /** turn a relayed connection into a direct one where the two NATs allow it (DCUtR) */
   readonly holePunching?: boolean
-  /** ask peers to dial back, to know whether this node can be reached; AutoNAT for others' sake as well */
+  /** ask peers to dial back, to know whether this node can be reached, and dial back those that ask */
   readonly reachability?: boolean
   /** multiaddrs to tell others besides those listened on: a forwarded port, a name */
   readonly announce?: readonly string[]

@@ -72,6 +72,7 @@ export class Network {
   /** Known addresses first, then the rest. Returns how long bootstrap peers should wait for them, in ms. */
   async start(): Promise<number> {
     const { built, mesh, options } = this.#p
+    built.announceListening()
     built.onMdnsPeer(({ id, multiaddrs }) => {
       mesh.learn({ peer: id.toString(), addresses: multiaddrs.map((address) => address.toString()) }, 'mdns')
     })

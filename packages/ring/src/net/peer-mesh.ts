@@ -98,6 +98,7 @@ export class PeerMesh {
     node.addEventListener('peer:connect', (event) => void this.#open(event.detail))
     node.addEventListener('peer:disconnect', (event) => {
       const peer = event.detail.toString()
+      this.#relayedSince.delete(peer)
       if (this.#endGrace(peer)) this.#o.handlers.onDisconnected(peer)
     })
     this.#timer = setInterval(() => this.#maintain(), REDIAL_MIN_MS)
@@ -189,8 +190,9 @@ export class PeerMesh {
   #mayBecomeDirect(peerId: PeerId): boolean {
     const peer = peerId.toString()
     const connections = this.#o.node.getConnections(peerId)
-    if (!this.#o.waitsForHolePunch || !connections.every(isRelayed)) {
-      this.#relayedSince.delete(peer)
+    if (!this.#o.waitsForHolePunch) return false
+    if (!connections.every(isRelayed)) {
+      if (this.#relayedSince.delete(peer)) this.#o.counters.holePunches += 1
       return false
     }
     const since = this.#relayedSince.get(peer) ?? performance.now()

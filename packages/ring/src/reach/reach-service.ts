@@ -1,6 +1,7 @@
 /**
- * Asks peers to dial this node back, and dials those back that ask. AutoNAT answers the same question, but needs four
- * peers in different networks and never looks at private addresses: a ring of three would not get an answer.
+ * Asks peers to dial this node back, and dials those back that ask. It does what AutoNAT is for: that one needs four
+ * peers in different networks and skips private addresses, so a ring of three would not get an answer; and as of
+ * @libp2p/autonat 3.0.28 its server takes the connection that is there for a new one, says yes, and closes it.
  */
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'

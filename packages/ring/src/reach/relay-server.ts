@@ -3,12 +3,12 @@
  * to read it, answers the DHT and dials back. It is of no job and needs no model.
  */
 import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
-import type { Libp2p } from '@libp2p/interface'
 import type { Identity } from '@gym-node/wire'
 import { multiaddr } from '@multiformats/multiaddr'
 import { DEFAULT_LIMITS, DIAL_TIMEOUT_MS } from '../defaults.ts'
 import { DEFAULT_RELAY_LIMITS, REDIAL_OTHERS_MS, type RelayLimits } from '../net/defaults.ts'
 import type { RingError } from '../errors.ts'
+import type { BuiltNode } from '../net/libp2p-node.ts'
 import { NetCounters } from '../net/net-counters.ts'
 import { startNode } from '../net/start-node.ts'
 import type { RingLogger } from '../types.ts'
@@ -66,7 +66,7 @@ export async function createRelay(options: RelayOptions): Promise<Relay> {
       defaultDurationLimit: limits.msPerConnection,
     },
   })
-  const { node } = await buildNode({
+  const built = await buildNode({
     identity: options.identity,
     listen: options.listen,
     mdns: false,
@@ -81,43 +81,44 @@ export async function createRelay(options: RelayOptions): Promise<Relay> {
     counters,
     services: { relay },
   })
-  return new RelayNode(options, node, counters)
+  return new RelayNode(options, built, counters)
 }
 
 class RelayNode implements Relay {
   readonly peerId: string
   readonly #o: RelayOptions
-  readonly #node: Libp2p
+  readonly #built: BuiltNode
   readonly #counters: NetCounters
   readonly #reach: ReachService
   #timer: NodeJS.Timeout | null = null
 
-  constructor(options: RelayOptions, node: Libp2p, counters: NetCounters) {
+  constructor(options: RelayOptions, built: BuiltNode, counters: NetCounters) {
     this.#o = options
-    this.#node = node
+    this.#built = built
     this.#counters = counters
     this.peerId = options.identity.peerId
     const onRejected = (error: RingError): void =>
       options.logger.debug({ code: error.code, peer: error.peer, err: error }, 'rejected')
-    this.#reach = new ReachService({ node, counters, onRejected })
+    this.#reach = new ReachService({ node: built.node, counters, onRejected })
   }
 
   get addresses(): readonly string[] {
-    return this.#node.getMultiaddrs().map((address) => address.toString())
+    return this.#built.node.getMultiaddrs().map((address) => address.toString())
   }
 
   get status(): RelayStatus {
-    const relay = (this.#node.services as { relay?: CircuitRelayService }).relay
+    const relay = (this.#built.node.services as { relay?: CircuitRelayService }).relay
     return {
       reservations: relay?.reservations.size ?? 0,
-      connections: this.#node.getConnections().length,
+      connections: this.#built.node.getConnections().length,
       limits: { ...this.#counters.limits },
     }
   }
 
   async start(): Promise<void> {
     await this.#reach.start()
-    await startNode(this.#node, this.#o.listen)
+    await startNode(this.#built.node, this.#o.listen)
+    this.#built.announceListening()
     this.#dialOthers()
     this.#timer = setInterval(() => this.#dialOthers(), REDIAL_OTHERS_MS)
     this.#o.logger.info({ peer: this.peerId, addresses: this.addresses }, 'relay listens')
@@ -126,13 +127,13 @@ class RelayNode implements Relay {
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
-    await this.#node.stop()
+    await this.#built.node.stop()
   }
 
   /** Connects to the other relays it was told of, so that the DHT is one. */
   #dialOthers(): void {
     for (const address of this.#o.bootstrap ?? []) {
-      this.#node
+      this.#built.node
         .dial(multiaddr(address), { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
         .catch((err: unknown) => {
           const why = this.#counters.failed(err)

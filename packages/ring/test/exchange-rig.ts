@@ -170,7 +170,7 @@ export async function runRing(o: RigOptions): Promise<Outcome[]> {
           wire,
           math: new ChunkMath(wire, limits.chunkBytes / 4),
           residual: o.residuals?.[position] ?? null,
-          newResidual: wire === 'f32' ? null : residual,
+          newResidual: wire === 'int8' ? residual : null,
           fingerprints,
           witness,
           stallMs: 30_000,

@@ -54,7 +54,7 @@ describe('all-reduce', () => {
 
 describe('lossy wire types', () => {
   for (const wire of ['bf16', 'int8'] as const) {
-    it(`${wire}: all nodes get the same bits, and error feedback makes the sum over rounds right`, async () => {
+    it(`${wire}: all nodes get the same bits, and the sum over rounds is right`, async () => {
       const nodes = await startRing(3, { wire })
       const rounds = 8
       const signal = deadline(nodes)
@@ -74,11 +74,12 @@ describe('lossy wire types', () => {
         }
         assert.deepEqual(sums[1], sums[0])
         assert.deepEqual(sums[2], sums[0])
-        // Without feedback the error of every round is the same and grows to 8 steps; with it, it stays under a few.
-        const step = wire === 'bf16' ? 2 ** -8 : 2 ** -7
+        // int8: without feedback the error of every round is the same and grows to 8 steps; with it, it stays under a
+        // few. bf16: half a step (2^-9 of the value) for each of three roundings, in every round.
         sums[0]?.forEach((sum, k) => {
           const exact = rounds * (k / 1000 + 1 / 7)
-          assert.ok(Math.abs(sum - exact) < 3 * step, `element ${k}: ${sum}, expected about ${exact}`)
+          const bound = wire === 'int8' ? 3 * 2 ** -7 : 3 * 2 ** -9 * exact + 1e-6
+          assert.ok(Math.abs(sum - exact) < bound, `element ${k}: ${sum}, expected about ${exact}`)
         })
       } finally {
         await stopAll(nodes)

@@ -73,7 +73,7 @@ const ringSchema = z.strictObject({
     .enum(['f32', 'bf16', 'int8'])
     .default('f32')
     .describe(
-      'Number format of the all-reduce on the network, the same on every node of a job. bf16 halves the bytes, int8 sends a quarter; both carry what they lose into the next round.',
+      'Number format of the all-reduce on the network, the same on every node of a job. bf16 halves the bytes and keeps 8 bits of precision; int8 sends a quarter and carries what it loses into the next round.',
     ),
   carrier: z
     .enum(['direct', 'stream'])

@@ -109,17 +109,14 @@ export class ChunkMath {
     return this.#encoded(count)
   }
 
-  /** The same; what the rounding lost, times `unit`, goes to `residual` (bf16; 0 where it is not finite). */
+  /** `int8`: the same; what the rounding lost, times `unit`, goes to `residual` (bf16; 0 where it is not finite). */
   encodeKeeping(count: number, residual: Uint16Array, unit: number): Uint8Array {
     const { byteOffset: from } = this.#values
     const { byteOffset: out } = this.#code
     const { byteOffset: lost } = this.#residual
-    if (this.wire === 'bf16') this.#kernels.encodeBf16Keeping(out, from, lost, unit, pad(count))
-    if (this.wire === 'int8') {
-      const blocks = this.#padBlocks(count)
-      this.#kernels.encodeInt8Keeping(out, out + blocks * 4, from, lost, unit, blocks)
-    }
-    if (this.wire !== 'f32') residual.set(this.#residual.subarray(0, count))
+    const blocks = this.#padBlocks(count)
+    this.#kernels.encodeInt8Keeping(out, out + blocks * 4, from, lost, unit, blocks)
+    residual.set(this.#residual.subarray(0, count))
     return this.#encoded(count)
   }
 

@@ -8,7 +8,6 @@ export interface Kernels {
   divide(to: number, divisor: number, count: number): void
   weigh(to: number, weight: number, residual: number, count: number): void
   encodeBf16(out: number, from: number, count: number): void
-  encodeBf16Keeping(out: number, from: number, residual: number, unit: number, count: number): void
   decodeBf16(to: number, from: number, count: number): void
   encodeInt8(scales: number, out: number, from: number, blocks: number): void
   encodeInt8Keeping(

@@ -69,56 +69,34 @@
       (local.set $residual (i32.add (local.get $residual) (i32.const 16)))
       (br $next))))
 
-  ;; The upper half of a float, rounded to nearest even, in the lower 16 bits; a NaN stays a NaN.
-  (func $round (param $x v128) (result v128)
-    (v128.bitselect
-      (v128.or (i32x4.shr_u (local.get $x) (i32.const 16)) (i32x4.splat (i32.const 0x40)))
-      (i32x4.shr_u
-        (i32x4.add
-          (i32x4.add (local.get $x) (i32x4.splat (i32.const 0x7fff)))
-          (v128.and (i32x4.shr_u (local.get $x) (i32.const 16)) (i32x4.splat (i32.const 1))))
-        (i32.const 16))
-      (f32x4.ne (local.get $x) (local.get $x))))
-
-  ;; What is lost, in the residual's unit; 0 where it is not finite.
-  (func $lost (param $x v128) (param $decoded v128) (param $unit v128) (result v128)
-    (local $error v128)
-    (local.set $error (f32x4.mul (f32x4.sub (local.get $x) (local.get $decoded)) (local.get $unit)))
-    (v128.and (local.get $error)
-      (f32x4.lt (f32x4.abs (local.get $error)) (f32x4.splat (f32.const inf)))))
-
-  ;; bf16: out[i] = round(from[i])
+  ;; bf16: the upper half of each float, rounded to nearest even; a NaN stays one. Written out where a function would
+  ;; do: V8 does not inline it, and the call costs three times the work.
   (func (export "encodeBf16") (param $out i32) (param $from i32) (param $count i32)
-    (local $end i32)
-    (local.set $end (i32.add (local.get $from) (i32.shl (local.get $count) (i32.const 2))))
-    (block $done (loop $next
-      (br_if $done (i32.ge_u (local.get $from) (local.get $end)))
-      (v128.store (local.get $out) (i16x8.narrow_i32x4_u
-        (call $round (v128.load (local.get $from)))
-        (call $round (v128.load offset=16 (local.get $from)))))
-      (local.set $from (i32.add (local.get $from) (i32.const 32)))
-      (local.set $out (i32.add (local.get $out) (i32.const 16)))
-      (br $next))))
-
-  ;; bf16, keeping residual[i] = (from[i] - decoded) * unit
-  (func (export "encodeBf16Keeping")
-    (param $out i32) (param $from i32) (param $residual i32) (param $unit f32) (param $count i32)
-    (local $end i32) (local $u v128) (local $a v128) (local $b v128) (local $p v128) (local $q v128)
-    (local.set $u (f32x4.splat (local.get $unit)))
+    (local $end i32) (local $a v128) (local $b v128)
     (local.set $end (i32.add (local.get $from) (i32.shl (local.get $count) (i32.const 2))))
     (block $done (loop $next
       (br_if $done (i32.ge_u (local.get $from) (local.get $end)))
       (local.set $a (v128.load (local.get $from)))
       (local.set $b (v128.load offset=16 (local.get $from)))
-      (local.set $p (call $round (local.get $a)))
-      (local.set $q (call $round (local.get $b)))
-      (v128.store (local.get $out) (i16x8.narrow_i32x4_u (local.get $p) (local.get $q)))
-      (v128.store (local.get $residual) (i16x8.narrow_i32x4_u
-        (call $round (call $lost (local.get $a) (i32x4.shl (local.get $p) (i32.const 16)) (local.get $u)))
-        (call $round (call $lost (local.get $b) (i32x4.shl (local.get $q) (i32.const 16)) (local.get $u)))))
+      (local.set $a (v128.bitselect
+        (v128.or (i32x4.shr_u (local.get $a) (i32.const 16)) (i32x4.splat (i32.const 0x40)))
+        (i32x4.shr_u
+          (i32x4.add
+            (i32x4.add (local.get $a) (i32x4.splat (i32.const 0x7fff)))
+            (v128.and (i32x4.shr_u (local.get $a) (i32.const 16)) (i32x4.splat (i32.const 1))))
+          (i32.const 16))
+        (f32x4.ne (local.get $a) (local.get $a))))
+      (local.set $b (v128.bitselect
+        (v128.or (i32x4.shr_u (local.get $b) (i32.const 16)) (i32x4.splat (i32.const 0x40)))
+        (i32x4.shr_u
+          (i32x4.add
+            (i32x4.add (local.get $b) (i32x4.splat (i32.const 0x7fff)))
+            (v128.and (i32x4.shr_u (local.get $b) (i32.const 16)) (i32x4.splat (i32.const 1))))
+          (i32.const 16))
+        (f32x4.ne (local.get $b) (local.get $b))))
+      (v128.store (local.get $out) (i16x8.narrow_i32x4_u (local.get $a) (local.get $b)))
       (local.set $from (i32.add (local.get $from) (i32.const 32)))
       (local.set $out (i32.add (local.get $out) (i32.const 16)))
-      (local.set $residual (i32.add (local.get $residual) (i32.const 16)))
       (br $next))))
 
   ;; bf16 back to floats
@@ -178,11 +156,7 @@
     (if (i32.eqz (local.get $exponent)) (then (return (v128.const i32x4 0 0 0 0))))
     (i32x4.splat (i32.shl (i32.sub (i32.const 254) (local.get $exponent)) (i32.const 23))))
 
-  ;; Four codes as integers: rounded to nearest even; within +-127 because of the scale.
-  (func $codes (param $x v128) (param $inverse v128) (result v128)
-    (i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul (local.get $x) (local.get $inverse)))))
-
-  ;; int8: a scale and 256 codes a block
+  ;; int8: a scale and 256 codes a block. A code is value / scale rounded to nearest even, within +-127 by the scale.
   (func (export "encodeInt8") (param $scales i32) (param $out i32) (param $from i32) (param $blocks i32)
     (local $end i32) (local $largest i32) (local $e i32) (local $i v128)
     (block $done (loop $block
@@ -195,11 +169,11 @@
       (loop $next
         (v128.store (local.get $out) (i8x16.narrow_i16x8_s
           (i16x8.narrow_i32x4_s
-            (call $codes (v128.load (local.get $from)) (local.get $i))
-            (call $codes (v128.load offset=16 (local.get $from)) (local.get $i)))
+            (i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul (v128.load (local.get $from)) (local.get $i))))
+            (i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul (v128.load offset=16 (local.get $from)) (local.get $i)))))
           (i16x8.narrow_i32x4_s
-            (call $codes (v128.load offset=32 (local.get $from)) (local.get $i))
-            (call $codes (v128.load offset=48 (local.get $from)) (local.get $i)))))
+            (i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul (v128.load offset=32 (local.get $from)) (local.get $i))))
+            (i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul (v128.load offset=48 (local.get $from)) (local.get $i)))))))
         (local.set $from (i32.add (local.get $from) (i32.const 64)))
         (local.set $out (i32.add (local.get $out) (i32.const 16)))
         (br_if $next (i32.lt_u (local.get $from) (local.get $end))))
@@ -207,12 +181,14 @@
       (local.set $blocks (i32.sub (local.get $blocks) (i32.const 1)))
       (br $block))))
 
-  ;; int8, keeping residual[i] = (from[i] - decoded) * unit in bf16
+  ;; int8, keeping residual[i] = (from[i] - decoded) * unit in bf16, rounded half up; 0 where it is not finite or so
+  ;; large that rounding would make it so.
   (func (export "encodeInt8Keeping")
     (param $scales i32) (param $out i32) (param $from i32) (param $residual i32) (param $unit f32) (param $blocks i32)
     (local $end i32) (local $largest i32) (local $e i32) (local $i v128) (local $s v128) (local $u v128)
-    (local $a v128) (local $b v128) (local $p v128) (local $q v128)
+    (local $a v128) (local $b v128) (local $p v128) (local $q v128) (local $most v128)
     (local.set $u (f32x4.splat (local.get $unit)))
+    (local.set $most (f32x4.splat (f32.const 3.0e38)))
     (block $done (loop $block
       (br_if $done (i32.eqz (local.get $blocks)))
       (local.set $largest (call $largest (local.get $from)))
@@ -224,15 +200,17 @@
       (loop $next
         (local.set $a (v128.load (local.get $from)))
         (local.set $b (v128.load offset=16 (local.get $from)))
-        (local.set $p (call $codes (local.get $a) (local.get $i)))
-        (local.set $q (call $codes (local.get $b) (local.get $i)))
+        (local.set $p (i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul (local.get $a) (local.get $i)))))
+        (local.set $q (i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul (local.get $b) (local.get $i)))))
         (v128.store64_lane 0 (local.get $out) (i8x16.narrow_i16x8_s
-          (i16x8.narrow_i32x4_s (local.get $p) (local.get $q)) (v128.const i32x4 0 0 0 0)))
+          (i16x8.narrow_i32x4_s (local.get $p) (local.get $q)) (local.get $p)))
+        (local.set $a (f32x4.mul (local.get $u) (f32x4.sub (local.get $a) (f32x4.mul (local.get $s) (f32x4.convert_i32x4_s (local.get $p))))))
+        (local.set $b (f32x4.mul (local.get $u) (f32x4.sub (local.get $b) (f32x4.mul (local.get $s) (f32x4.convert_i32x4_s (local.get $q))))))
         (v128.store (local.get $residual) (i16x8.narrow_i32x4_u
-          (call $round (call $lost (local.get $a)
-            (f32x4.mul (f32x4.convert_i32x4_s (local.get $p)) (local.get $s)) (local.get $u)))
-          (call $round (call $lost (local.get $b)
-            (f32x4.mul (f32x4.convert_i32x4_s (local.get $q)) (local.get $s)) (local.get $u)))))
+          (i32x4.shr_u (i32x4.add (i32x4.splat (i32.const 0x8000))
+          (v128.and (local.get $a) (f32x4.lt (f32x4.abs (local.get $a)) (local.get $most)))) (i32.const 16))
+          (i32x4.shr_u (i32x4.add (i32x4.splat (i32.const 0x8000))
+          (v128.and (local.get $b) (f32x4.lt (f32x4.abs (local.get $b)) (local.get $most)))) (i32.const 16))))
         (local.set $from (i32.add (local.get $from) (i32.const 32)))
         (local.set $out (i32.add (local.get $out) (i32.const 8)))
         (local.set $residual (i32.add (local.get $residual) (i32.const 16)))

@@ -3,7 +3,7 @@
 const BLOCK = 256
 const scratch = new DataView(new ArrayBuffer(4))
 
-function bitsOf(value: number): number {
+export function bitsOf(value: number): number {
   scratch.setFloat32(0, value)
   return scratch.getUint32(0)
 }

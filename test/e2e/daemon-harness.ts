@@ -18,6 +18,8 @@ const WAIT_MS = 180_000
 /** One line of a daemon's log. */
 export interface LogLine {
   readonly level: number
+  /** RFC 3339, by the daemon's clock. */
+  readonly time: string
   readonly msg: string
   readonly code?: string
   readonly round?: number

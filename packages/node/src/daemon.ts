@@ -13,6 +13,7 @@ import { openServiceManager } from './service-manager.ts'
 import { removeDaemonFile } from './state/daemon-file.ts'
 import { openStateFolder } from './state/folder.ts'
 import { loadOrCreateIdentity } from './state/identity-files.ts'
+import { LAYOUT_VERSION } from './state/migrations.ts'
 import { StatusBoard } from './status-board.ts'
 import type { DaemonState } from './status.ts'
 import { runValidator } from './validator-role.ts'
@@ -27,6 +28,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   await using closing = new AsyncDisposableStack()
   const folder = await openStateFolder(config.state_dir)
   closing.defer(() => folder.close())
+  if (folder.migratedFrom !== null)
+    log.warn({ from: folder.migratedFrom, to: LAYOUT_VERSION }, 'state folder migrated from an older version')
   const { identity, created } = await loadOrCreateIdentity(folder.paths.identity)
   const startedAt = new Date()
   log.info(

@@ -73,12 +73,12 @@ describe('the folder', () => {
     mine.close()
   })
 
-  it('refuses a layout of another version and keeps it as it is', async () => {
+  it('refuses a layout of a newer version and keeps it as it is', async () => {
     const root = join(folder, 'version')
     await mkdir(root)
-    await writeFile(join(root, 'version'), '2\n')
-    await assert.rejects(openStateFolder(root), failsWith('STATE_VERSION', 'version 2', 'version 1'))
-    assert.equal(await readFile(join(root, 'version'), 'utf8'), '2\n')
+    await writeFile(join(root, 'version'), '3\n')
+    await assert.rejects(openStateFolder(root), failsWith('STATE_VERSION', 'version 3', 'versions 1 to 2'))
+    assert.equal(await readFile(join(root, 'version'), 'utf8'), '3\n')
   })
 
   it('refuses a path that is a file', async () => {

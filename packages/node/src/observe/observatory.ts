@@ -141,7 +141,7 @@ class LocalObservatory implements Observatory {
 
   #fault(part: ObservePart, error: unknown, times: number): void {
     this.#metrics.count('observeFaults', times, { part })
-    const now = Date.now()
+    const now = performance.now() // not the wall clock, which somebody may set back
     if (now - (this.#lastLogged.get(part) ?? -Infinity) < FAULT_LOG_MS) return
     this.#lastLogged.set(part, now)
     this.#options.logger.warn({ part, err: error }, 'observation failed, training goes on')

@@ -6,9 +6,7 @@ import { join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { errnoOf, messageOf, NodeError } from '../errors.ts'
 import { asStateError, removeUnfinished, writeFileDurably } from './atomic.ts'
-
-/** Version of the layout below; a folder of another version is refused, never converted by guessing. */
-const LAYOUT_VERSION = 1
+import { bringUpToDate, LAYOUT_VERSION } from './migrations.ts'
 
 /** Where things are in a state folder. */
 export interface StatePaths {
@@ -28,6 +26,8 @@ export interface StatePaths {
 /** An open, locked state folder. */
 export interface StateFolder {
   readonly paths: StatePaths
+  /** Version that the folder had when it was of an older gym-node; null otherwise. */
+  readonly migratedFrom: number | null
   /** Gives the lock back. */
   close(): void
 }
@@ -49,7 +49,7 @@ export function statePaths(root: string): StatePaths {
   }
 }
 
-/** Creates the folder when missing, locks it, checks its version and sweeps what a crash left unfinished. */
+/** Creates the folder when missing, locks it, migrates an older version and sweeps what a crash left unfinished. */
 export async function openStateFolder(root: string): Promise<StateFolder> {
   const paths = statePaths(root)
   try {
@@ -66,16 +66,18 @@ export async function openStateFolder(root: string): Promise<StateFolder> {
     throw asStateError(error, paths.root)
   }
   const unlock = await takeLock(paths.root)
+  let migratedFrom: number | null = null
   try {
-    await checkVersion(paths.root)
     await removeUnfinished(paths.root)
+    const found = await bringUpToDate(paths.root)
+    if (found !== null && found !== LAYOUT_VERSION) migratedFrom = found
     await removeUnfinished(paths.deltas)
     await removeUnfinished(paths.traces)
   } catch (error) {
     unlock()
     throw asStateError(error, paths.root)
   }
-  return { paths, close: unlock }
+  return { paths, migratedFrom, close: unlock }
 }
 
 /**
@@ -122,23 +124,4 @@ async function takeLock(root: string): Promise<() => void> {
 function isBusy(error: unknown): boolean {
   const SQLITE_BUSY = 5
   return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY
-}
-
-/** Writes the version file of a new folder; refuses a folder of another version. */
-async function checkVersion(root: string): Promise<void> {
-  const path = join(root, 'version')
-  let found: string
-  try {
-    found = (await readFile(path, 'utf8')).trim()
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error
-    await writeFileDurably(path, `${LAYOUT_VERSION}\n`)
-    return
-  }
-  if (found !== String(LAYOUT_VERSION)) {
-    throw new NodeError(
-      'STATE_VERSION',
-      `${root} has layout version ${found}, this gym-node writes version ${LAYOUT_VERSION}`,
-    )
-  }
 }

@@ -78,6 +78,16 @@ export interface RowRange {
   readonly group: number
 }
 
+/** The sizes of a batch that its memory depends on. */
+export function batchTokens(batch: TokenBatch): { longest: number; all: number } {
+  const { rows, promptLength, completionLength } = batch
+  const prompts = Math.ceil(rows / groupSize(batch))
+  return {
+    longest: promptLength + Math.max(completionLength, 1),
+    all: prompts * promptLength + rows * Math.max(completionLength, 1),
+  }
+}
+
 /** Cuts a batch into parts of at most `maxTokens` tokens, one row at least. */
 export function splitRows(batch: TokenBatch, maxTokens = MICRO_BATCH_TOKENS): RowRange[] {
   const shared = groupSize(batch)

@@ -116,7 +116,13 @@ export const gspoConfigSchema = z.strictObject({
   memory_limit_mb: positiveInteger
     .optional()
     .describe(
-      'Memory that the engine may take, MB of 2^20 bytes; batches run in smaller parts to keep below it',
+      'Memory that the engine may take, MB of 2^20 bytes; batches run in smaller parts, and layers twice, to keep below it',
+    ),
+  gradient_checkpointing: z
+    .union([z.literal('auto'), z.boolean()])
+    .default('auto')
+    .describe(
+      'Compute layers again in the backward pass instead of keeping them; auto where memory asks for it',
     ),
   use_4bit: z.boolean().default(false).describe('Keep the frozen weights in 4 bits'),
   quant_block_size: z
@@ -162,7 +168,7 @@ export const gspoConfigSchema = z.strictObject({
     .int()
     .min(2)
     .default(DEFAULT_GROUP_SIZE)
-    .describe('Completions of one prompt (TRL: num_generations)'),
+    .describe('Completions of one prompt; num_generations, as TRL calls it, is taken too'),
   max_completion_length: positiveInteger
     .default(DEFAULT_MAX_COMPLETION_LENGTH)
     .describe('Tokens; longer completions are cut'),
@@ -265,11 +271,14 @@ export const gspoConfigSchema = z.strictObject({
 export type ResolvedConfig = z.output<typeof gspoConfigSchema>
 
 /** The configuration as a user writes it: only `model` and `dataset` are required. */
-export type GSPOConfig = z.input<typeof gspoConfigSchema>
+export type GSPOConfig = z.input<typeof gspoConfigSchema> & {
+  /** TRL's name of `group_size`. */
+  num_generations?: number
+}
 
 /** Checks a configuration and fills in defaults. Throws GspoError BAD_CONFIG that lists every bad key. */
 export function resolveConfig(config: unknown): ResolvedConfig {
-  const parsed = gspoConfigSchema.safeParse(config)
+  const parsed = gspoConfigSchema.safeParse(withoutAliases(config))
   if (!parsed.success)
     throw new GspoError('BAD_CONFIG', `bad training config:\n${z.prettifyError(parsed.error)}`)
   const resolved = parsed.data
@@ -286,4 +295,19 @@ export function resolveConfig(config: unknown): ResolvedConfig {
       `lr_scheduler_type ${resolved.lr_scheduler_type} needs max_steps, the optimiser updates of the whole run`,
     )
   return resolved
+}
+
+/**
+ * A configuration whose aliases have become the keys that they stand for; anything else is left to the schema. Throws
+ * GspoError BAD_CONFIG where both are given and differ.
+ */
+export function withoutAliases(config: unknown): unknown {
+  if (typeof config !== 'object' || config === null || !('num_generations' in config)) return config
+  const { num_generations: alias, ...rest } = config
+  if ('group_size' in rest && rest.group_size !== undefined && rest.group_size !== alias)
+    throw new GspoError(
+      'BAD_CONFIG',
+      `group_size is ${JSON.stringify(rest.group_size)} and num_generations, another name for it, is ${JSON.stringify(alias)}: give one of them`,
+    )
+  return { ...rest, group_size: alias }
 }

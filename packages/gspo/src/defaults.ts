@@ -76,8 +76,17 @@ export const CACHE_BLOCK_TOKENS = 16
 /** Logits that exist at once in training: 64 MB of float32, and as much again for the probabilities. */
 export const HEAD_CHUNK_LOGITS = 1 << 24
 
-/** Activations of one training pass without a memory limit, bytes: a gigabyte, so that caches and small boxes are kept. */
-export const DEFAULT_ACTIVATION_BYTES = 2 ** 30
+/** Activations of one training pass without a memory limit, bytes: what a machine with 8 GB has to spare. */
+export const DEFAULT_ACTIVATION_BYTES = 4 * 2 ** 30
+
+/** What activations take beside what the formula counts: measured with ONNX Runtime on a 0.6B shape, 84k numbers to 42k. */
+export const ACTIVATION_COPIES = 2
+
+/** Tokens from which a pass makes good use of the processor: smaller parts read all weights for little work. */
+export const EFFICIENT_TOKENS = 256
+
+/** Share of a memory limit that is not planned with: KV caches, and what has been freed and not yet given back. */
+export const MEMORY_RESERVE = 0.1
 
 /** What the process takes without any model, bytes: Node, the engine's libraries and its first buffers. */
 export const PROCESS_BYTES = 300 * 2 ** 20
@@ -129,3 +138,15 @@ export const DEFAULT_ROLLOUT_TIMEOUT_MS = 300_000
 
 /** Vocabulary from which the engine computes the softmax of sampling, tokens: below it the call costs more than it saves. */
 export const ENGINE_SOFTMAX_VOCABULARY = 4096
+
+/** Prepared weights that the cache folder keeps, bytes: some models of each format; the least recently used go first. */
+export const WEIGHT_CACHE_BYTES = 32 * 2 ** 30
+
+/** Prepared weights used within this time are not removed, milliseconds; whoever uses them says so four times as often. */
+export const WEIGHT_CACHE_LEASE_MS = 2 * 3_600_000
+
+/** How long a file may stand still before its maker counts as dead, milliseconds: far longer than one chunk takes. */
+export const WEIGHT_CACHE_STALE_MS = 60_000
+
+/** Wait between two looks at a file that another process is making, milliseconds. */
+export const WEIGHT_CACHE_POLL_MS = 200

@@ -1,5 +1,5 @@
 /** The public surface of @gym-node/gspo. */
-export { gspoConfigSchema, resolveConfig, rewardConfigSchema } from './config.ts'
+export { gspoConfigSchema, resolveConfig, rewardConfigSchema, withoutAliases } from './config.ts'
 export type { GSPOConfig, ResolvedConfig, RewardConfig } from './config.ts'
 export { examineEngine } from './engine/examine.ts'
 export type { EngineSettings } from './engine/examine.ts'

@@ -1,5 +1,13 @@
-/** How much memory training takes, estimated from sizes, and how many tokens fit a limit. Pure. */
-import { DEFAULT_ACTIVATION_BYTES, MICRO_BATCH_TOKENS, PROCESS_BYTES } from './defaults.ts'
+/** How much memory training takes, estimated from sizes, and how a batch is cut to stay below a limit. Pure. */
+import {
+  ACTIVATION_COPIES,
+  DEFAULT_ACTIVATION_BYTES,
+  EFFICIENT_TOKENS,
+  HEAD_CHUNK_LOGITS,
+  MEMORY_RESERVE,
+  MICRO_BATCH_TOKENS,
+  PROCESS_BYTES,
+} from './defaults.ts'
 import type { EngineDemand } from './engine/choose.ts'
 import type { WeightHolding } from './engine/engine.ts'
 import { GspoError } from './errors.ts'
@@ -11,25 +19,45 @@ export interface MemoryRequest {
   /** Weights of the model. */
   readonly parameters: number
   readonly use4bit: boolean
-  /** How the engine holds weights ; mapped when left out. */
+  /** Numbers that share a scale in 4 bits. */
+  readonly quantBlock: number
+  /** How the engine holds weights; mapped when left out. */
   readonly weights?: WeightHolding
   /** Memory that this process may take, in bytes; undefined for no limit. */
   readonly limitBytes: number | undefined
+  /** Whether layers are computed twice: each by itself, never, or as the memory asks for. */
+  readonly checkpointing?: boolean | 'auto'
+}
+
+/** The sizes of a batch that matter. */
+export interface BatchTokens {
+  /** Of the longest sequence, prompt included: the least that can run at once. */
+  readonly longest: number
+  /** Of all sequences, shared prompts counted once. */
+  readonly all: number
+  /** Whether all layers must run in one piece: a loss that looks at all of them at once. */
+  readonly isInOnePiece?: boolean
+}
+
+/** How a batch runs. */
+export interface TrainingPlan {
+  /** Tokens that run at once, at most. */
+  readonly tokens: number
+  /** Segments of layers; with more than one, all but the last compute their forward pass twice. */
+  readonly segments: number
 }
 
 const FLOAT_BYTES = 4
-
-/** Bytes of a 4-bit weight with its share of a block's scale. */
-const QUANTISED_BYTES = 0.65
 
 /** Keys that a token is assumed to see: attention weights are kept for the backward pass. */
 const ASSUMED_SEEN_TOKENS = 256
 
 /**
- * Bytes that one token's activations take until the backward pass has used them: in each layer about six rows of the
- * hidden size, four of the queries and keys, five of the feed-forward and two of attention weights.
+ * Bytes that one token's activations take in one layer until the backward pass has used them: about six rows of the
+ * hidden size, four of the queries and keys, five of the feed-forward and two of attention weights, and as much again
+ * for gradients on their way and what the allocator cannot use.
  */
-export function activationBytesPerToken(config: ModelConfig): number {
+export function activationBytesPerLayer(config: ModelConfig): number {
   const { hiddenSize, heads, kvHeads, headSize, intermediateSize, moe } = config
   const feedForward = (isMoe: boolean): number =>
     isMoe && moe !== null ? moe.expertsPerToken * moe.expertSize + moe.experts : intermediateSize
@@ -40,47 +68,81 @@ export function activationBytesPerToken(config: ModelConfig): number {
       5 * feedForward(isMoe) +
       2 * heads * ASSUMED_SEEN_TOKENS,
   )
-  return FLOAT_BYTES * perLayer.reduce((sum, numbers) => sum + numbers, 0)
+  return ACTIVATION_COPIES * FLOAT_BYTES * Math.max(...perLayer)
 }
 
 /**
- * Bytes that stay while training and decoding: the process, and the weights once as mapped and once as packed, or once
- * as float32 where the engine copies them.
+ * Bytes that stay while training and decoding: the process, a chunk of the head, and the weights once as mapped and once
+ * as packed, or once as float32 where the engine copies them.
  */
-export function residentBytes({ config, parameters, use4bit, weights }: MemoryRequest): number {
+export function residentBytes(request: MemoryRequest): number {
+  const { config, parameters, use4bit, quantBlock, weights } = request
   const table = config.vocabSize * config.hiddenSize
   const head = config.tiedHead ? table : 2 * table
+  // Logits, their exponentials, and a product on the way.
+  const chunk = 3 * FLOAT_BYTES * Math.max(HEAD_CHUNK_LOGITS, config.vocabSize)
   // In 4 bits the head that decodes is a matrix of its own.
-  if (weights === 'copied') return PROCESS_BYTES + FLOAT_BYTES * (parameters + (use4bit ? table : 0))
-  if (!use4bit) return PROCESS_BYTES + 2 * FLOAT_BYTES * parameters
+  if (weights === 'copied') return PROCESS_BYTES + chunk + FLOAT_BYTES * (parameters + (use4bit ? table : 0))
+  if (!use4bit) return PROCESS_BYTES + chunk + 2 * FLOAT_BYTES * parameters
+  // Codes of 4 bits, a scale a block, and a code of zero a block.
+  const quantised = 0.5 + (FLOAT_BYTES + 0.5) / quantBlock
   // The head as float32 for training and as bytes, mapped and packed, for decoding.
-  return PROCESS_BYTES + 2 * QUANTISED_BYTES * (parameters - head) + (FLOAT_BYTES + 2) * table
+  return PROCESS_BYTES + chunk + 2 * quantised * (parameters - head) + (FLOAT_BYTES + 2) * table
 }
 
-/** Tokens that may run through the training graph at once; throws OUT_OF_MEMORY_LIMIT when not even one fits. */
-export function trainingTokens(request: MemoryRequest): number {
-  const { limitBytes, config } = request
-  const perToken = activationBytesPerToken(config)
-  const resident = residentBytes(request)
-  const available = limitBytes === undefined ? DEFAULT_ACTIVATION_BYTES : limitBytes - resident
-  const tokens = Math.floor(available / perToken)
-  if (tokens < 1)
-    throw new GspoError(
-      'OUT_OF_MEMORY_LIMIT',
-      `the weights alone take about ${megabytes(resident)} MB, the limit is ${megabytes(limitBytes ?? 0)} MB: raise it or use 4-bit weights`,
-    )
-  return Math.min(tokens, MICRO_BATCH_TOKENS)
+/**
+ * The plan for a batch: a function of sizes and the limit alone, so that a replay cuts the same way. Rows run in smaller
+ * parts first, which costs little; layers are computed twice only where not even a small part would fit otherwise.
+ * Throws OUT_OF_MEMORY_LIMIT, which names the smallest limit that would do.
+ */
+export function planTraining(request: MemoryRequest, batch: BatchTokens): TrainingPlan {
+  const { config } = request
+  const wanted = Math.min(batch.all, Math.max(batch.longest, EFFICIENT_TOKENS))
+  const available = activationBytes(request)
+  const { least, most } = segmentRange(request, batch)
+  let tokens = 0
+  for (let segments = least; segments <= most; segments++) {
+    tokens = Math.floor(available / bytesPerToken(config, segments))
+    if (tokens >= wanted) return { tokens: Math.min(tokens, MICRO_BATCH_TOKENS), segments }
+  }
+  if (tokens >= batch.longest) return { tokens, segments: most }
+  const needed = residentBytes(request) + batch.longest * bytesPerToken(config, most)
+  throw new GspoError(
+    'OUT_OF_MEMORY_LIMIT',
+    `a sequence of ${batch.longest} tokens takes about ${megabytes(needed / (1 - MEMORY_RESERVE))} MB to train on, memory_limit_mb is ${megabytes(request.limitBytes ?? 0)}: raise it to that at least, ${request.use4bit ? 'or shorten prompts or max_completion_length' : 'or use_4bit'}`,
+  )
 }
 
 /** What an engine needs to know to be chosen: weights, and activations of the tokens that run at once. */
 export function engineDemand(request: MemoryRequest): EngineDemand {
   const { config, parameters } = request
-  const activations = trainingTokens(request) * activationBytesPerToken(config)
+  const most = MICRO_BATCH_TOKENS * bytesPerToken(config, 1)
   return {
     parameters,
     hasExperts: config.moe !== null,
-    bytes: residentBytes(request) - PROCESS_BYTES + activations,
+    bytes: residentBytes(request) - PROCESS_BYTES + Math.min(Math.max(activationBytes(request), 0), most),
   }
+}
+
+function segmentRange(
+  { config, checkpointing = 'auto' }: MemoryRequest,
+  { isInOnePiece = false }: BatchTokens,
+): { least: number; most: number } {
+  // Layers of linear attention keep states that no segment can start from.
+  if (config.linear !== null || isInOnePiece || checkpointing === false) return { least: 1, most: 1 }
+  return { least: checkpointing === true ? config.layers : 1, most: config.layers }
+}
+
+/** Of a token in the largest segment, and what each segment begins with. */
+function bytesPerToken(config: ModelConfig, segments: number): number {
+  const layers = Math.ceil(config.layers / segments)
+  return layers * activationBytesPerLayer(config) + (segments - 1) * FLOAT_BYTES * config.hiddenSize
+}
+
+function activationBytes(request: MemoryRequest): number {
+  const { limitBytes } = request
+  if (limitBytes === undefined) return DEFAULT_ACTIVATION_BYTES
+  return limitBytes * (1 - MEMORY_RESERVE) - residentBytes(request)
 }
 
 function megabytes(bytes: number): number {

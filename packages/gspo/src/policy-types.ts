@@ -22,6 +22,10 @@ export interface PolicyOptions {
   use4bit?: boolean
   /** Numbers of a row that share a scale in 4 bits: 32, 64 or 128. */
   quantBlock?: 32 | 64 | 128
+  /** Where prepared weights are kept for the next run; see `weightCacheFolder` for the usual place. */
+  cacheFolder?: string
+  /** Computes layers twice to keep less of them: each by itself, never, or as `memoryLimitMb` asks for (the default). */
+  gradientCheckpointing?: boolean | 'auto'
   /** Memory that this process may take, MB of 2^20 bytes: batches run in smaller parts to keep below it. */
   memoryLimitMb?: number
 }

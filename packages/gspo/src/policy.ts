@@ -1,6 +1,6 @@
 /** Loads a model folder into a `Policy`: compiled graphs, one adapter, rotary tables. Graphs compile when first used. */
 import { stat } from 'node:fs/promises'
-import { checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
+import { batchTokens, checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
 import { startDecoding } from './decoding.ts'
 import { DEFAULT_QUANT_BLOCK, HEAD_CHUNK_LOGITS } from './defaults.ts'
 import type { Engine, Feed, Session } from './engine/engine.ts'
@@ -14,10 +14,17 @@ import { readModelConfig, type ModelConfig } from './models/config.ts'
 import { decodeGraph, partSumsGraph, probabilityGraph, vocabularyPart } from './models/decode-graph.ts'
 import { VOCABULARY_INPUT } from './models/head.ts'
 import { ADAPTER_INPUT, headName } from './models/layers.ts'
-import { lossVariant } from './models/loss.ts'
+import { lossVariant, type LossVariant } from './models/loss.ts'
 import { expertModule, loraSites } from './models/modules.ts'
 import { createRopeCache, type RopeCache } from './models/rope.ts'
-import { lossAndGradientGraph, ONE_PART, scoreGraph, type ModelSource } from './models/training-graph.ts'
+import { splitLayers } from './models/segment-graphs.ts'
+import {
+  lossAndGradientGraph,
+  ONE_PART,
+  scoreGraph,
+  type BatchShape,
+  type ModelSource,
+} from './models/training-graph.ts'
 import type {
   Decoding,
   DrawScores,
@@ -30,7 +37,8 @@ import type {
   TokenBatch,
   TokenScores,
 } from './policy-types.ts'
-import { engineDemand, trainingTokens } from './memory.ts'
+import { engineDemand, planTraining, type MemoryRequest } from './memory.ts'
+import { runSegments } from './segments.ts'
 import { hashFiles, openCheckpoint, type Checkpoint } from './weights/checkpoint.ts'
 import { prepareCheckpoint, type MatrixUses } from './weights/prepare.ts'
 
@@ -54,23 +62,35 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const layout = adapterLayout(loraSites(config, lora), lora.rank)
   const use4bit = options.use4bit === true
   const limitBytes = options.memoryLimitMb === undefined ? undefined : options.memoryLimitMb * 2 ** 20
+  const quantBlock = options.quantBlock ?? DEFAULT_QUANT_BLOCK
   const weights = weightsOf(options.engine)
-  const request = { config, parameters: checkpoint.parameters, use4bit, weights, limitBytes }
-  const tokens = trainingTokens(request)
+  const memory: MemoryRequest = {
+    config,
+    parameters: checkpoint.parameters,
+    use4bit,
+    quantBlock,
+    weights,
+    limitBytes,
+    checkpointing: options.gradientCheckpointing ?? 'auto',
+  }
+  // A limit that not even one token fits shows now.
+  planTraining(memory, { longest: 1, all: 1 })
   // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
   const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }, ONE_PART), headName(config))
   await using unfinished = new AsyncDisposableStack()
-  const engine = await createEngine(options.engine, { threads, demand: engineDemand(request) })
+  const engine = await createEngine(options.engine, { threads, demand: engineDemand(memory) })
   unfinished.defer(() => engine.close())
+  const model = await summarise(config, checkpoint)
   const prepared = await prepareCheckpoint(checkpoint, matrices, {
+    modelSha256: model.sha256,
+    ...(options.cacheFolder === undefined ? {} : { cacheFolder: options.cacheFolder }),
     use4bit,
-    block: options.quantBlock ?? DEFAULT_QUANT_BLOCK,
+    block: quantBlock,
     canWiden: weights === 'copied',
   })
   unfinished.defer(() => prepared.dispose())
   const source = { config, checkpoint: prepared, lora, layout }
-  const model = await summarise(config, checkpoint)
-  const policy = new GraphPolicy(model, source, engine, { tokens, dispose: () => prepared.dispose() })
+  const policy = new GraphPolicy(model, source, engine, { memory, dispose: () => prepared.dispose() })
   unfinished.move()
   return policy
 }
@@ -109,7 +129,7 @@ class GraphPolicy implements Policy {
   readonly adapterLayout: Policy['adapterLayout']
   private readonly source: ModelSource
   private readonly runner: Engine
-  private readonly tokens: number
+  private readonly memory: MemoryRequest
   private readonly dispose: () => Promise<void>
   private readonly sessions = new Map<string, Promise<Session>>()
   private readonly adapter: Feed
@@ -123,10 +143,9 @@ class GraphPolicy implements Policy {
     model: ModelSummary,
     source: ModelSource,
     engine: Engine,
-    { tokens, dispose }: { tokens: number; dispose: () => Promise<void> },
+    { memory, dispose }: { memory: MemoryRequest; dispose: () => Promise<void> },
   ) {
-    this.tokens = tokens
-
+    this.memory = memory
     this.model = model
     this.source = source
     this.runner = engine
@@ -214,19 +233,14 @@ class GraphPolicy implements Policy {
     const gradient = new Float32Array(this.adapterLayout.length)
     const reached = new Set<string>()
     let total = 0
-    for (const part of this.parts(batch)) {
-      const session = await this.session(
-        `loss ${JSON.stringify([variant, part.shape])}`,
-        () => lossAndGradientGraph(this.source, variant, part.shape),
-        'share',
-      )
-      const out = await session.run({
+    const plan = planTraining(this.memory, { ...batchTokens(batch), isInOnePiece: variant.isBalanced })
+    for (const part of this.parts(batch, plan)) {
+      const out = await this.lossPass(variant, part.shape, plan.segments, {
         ...part.feeds,
         ...this.modelFeeds(part, loss.temperature),
         // Each part balances its own tokens; parts count by their rows, as micro-batches do in TRL.
         balance: scalarFeed((loss.router_aux_loss_coef * part.rows) / batch.rows),
         ...lossFeeds(batch, part, loss, weights),
-        [ADAPTER_INPUT]: this.adapter,
       })
       scatterScores(scores, batch, part, out)
       total += out['loss']?.values[0] ?? NaN
@@ -240,6 +254,31 @@ class GraphPolicy implements Policy {
       scores,
       unreached: this.unreached(reached),
     }
+  }
+
+  /** Forward and backward: in one piece where memory allows it, else in segments of layers. */
+  private async lossPass(
+    variant: LossVariant,
+    shape: BatchShape,
+    segments: number,
+    feeds: Readonly<Record<string, Feed>>,
+  ): Promise<Record<string, Feed>> {
+    const { source } = this
+    if (segments > 1)
+      return runSegments({
+        source,
+        segments: splitLayers(source.config.layers, segments),
+        variant,
+        shape,
+        feeds: { ...feeds, ...this.matrices },
+        session: (key, graph) => this.session(key, graph, 'share'),
+      })
+    const session = await this.session(
+      `loss ${JSON.stringify([variant, shape])}`,
+      () => lossAndGradientGraph(source, variant, shape),
+      'share',
+    )
+    return session.run({ ...feeds, [ADAPTER_INPUT]: this.adapter })
   }
 
   async startDecoding(prompts: readonly Int32Array[]): Promise<Decoding> {
@@ -282,8 +321,11 @@ class GraphPolicy implements Policy {
   }
 
   /** Cuts a batch into parts that fit, whole groups as long as one fits. */
-  private *parts(batch: TokenBatch): Generator<PackedBatch> {
-    for (const part of splitRows(batch, this.tokens)) {
+  private *parts(
+    batch: TokenBatch,
+    { tokens } = planTraining(this.memory, batchTokens(batch)),
+  ): Generator<PackedBatch> {
+    for (const part of splitRows(batch, tokens)) {
       const packed = packBatch(batch, {
         ...part,
         chunkRows: Math.max(Math.floor(HEAD_CHUNK_LOGITS / this.model.vocabSize), 1),

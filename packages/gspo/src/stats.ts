@@ -1,4 +1,4 @@
-/** The statistics of a step from its trace and its updates. Pure. */
+/** The statistics of a step from its trace and its updates. */
 import { momentsOf } from './advantages.ts'
 import type { Learned } from './learn.ts'
 import type { WeightedReward } from './rewards/score.ts'
@@ -52,6 +52,7 @@ export function describeStep(
     promptTokens,
     generatedTokens,
     tokensPerSecond: generatedTokens / Math.max(1e-9, seconds.total),
+    peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
     rewardMeans: rewards.map(({ reward }, place) => ({
       name: reward.name,
       mean: meanOfComponent(completions, place),

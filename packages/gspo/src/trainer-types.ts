@@ -54,6 +54,8 @@ export interface StepStats {
   readonly generatedTokens: number
   /** Generated tokens by the whole step's seconds. */
   readonly tokensPerSecond: number
+  /** Largest resident memory of the engine's process so far, bytes. */
+  readonly peakMemoryBytes: number
   /** Mean of each reward function's scores, in the order of the configuration; 0 where it scored nothing. */
   readonly rewardMeans: readonly { readonly name: string; readonly mean: number }[]
   readonly seconds: {

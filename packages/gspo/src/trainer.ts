@@ -53,6 +53,7 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     threads: resolved.threads,
     use4bit: resolved.use_4bit,
     quantBlock: resolved.quant_block_size,
+    gradientCheckpointing: resolved.gradient_checkpointing,
     ...(resolved.memory_limit_mb === undefined ? {} : { memoryLimitMb: resolved.memory_limit_mb }),
   })
   try {

@@ -22,6 +22,12 @@ describe('resolveConfig', () => {
   it('names a missing model', () =>
     assert.throws(() => resolveConfig({ dataset: 'd' }), { code: 'BAD_CONFIG', message: /model/ }))
   it('refuses a group of one', () => refuses({ group_size: 1 }, /group_size/))
+  it('takes num_generations for group_size, and not two sizes', () => {
+    assert.equal(resolveConfig({ ...minimal, num_generations: 4 }).group_size, 4)
+    assert.equal(resolveConfig({ ...minimal, num_generations: 4, group_size: 4 }).group_size, 4)
+    refuses({ num_generations: 4, group_size: 8 }, /group_size is 8 and num_generations.* is 4/)
+    refuses({ num_generations: 1 }, /group_size/)
+  })
   it('refuses minibatches that do not divide the rollout', () =>
     refuses(
       { prompts_per_step: 2, group_size: 4, steps_per_generation: 3 },

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { activationBytesPerToken, residentBytes, trainingTokens } from '../src/memory.ts'
+import { activationBytesPerLayer, planTraining, residentBytes } from '../src/memory.ts'
 import { parseModelConfig } from '../src/models/config.ts'
 
 /** The shape of Qwen3-0.6B. */
@@ -21,38 +21,72 @@ const CONFIG = parseModelConfig(
 )
 const GIB = 2 ** 30
 const request = (use4bit: boolean, limitBytes: number | undefined) => {
-  return { config: CONFIG, parameters: 596_000_000, use4bit, limitBytes }
+  return { config: CONFIG, parameters: 596_000_000, use4bit, quantBlock: 128, limitBytes }
 }
+/** A group of 8 x 64 tokens on a prompt of 64. */
+const GROUP = { longest: 128, all: 576 }
 
 describe('memory', () => {
   it('counts a layer as worked out by hand', () => {
-    // 6 * 1024 + 4 * 24 * 128 + 5 * 3072 + 2 * 16 * 256 = 41984 numbers, 28 layers, 4 bytes.
-    assert.equal(activationBytesPerToken(CONFIG), 41984 * 28 * 4)
+    // 6 * 1024 + 4 * 24 * 128 + 5 * 3072 + 2 * 16 * 256 = 41984 numbers of 4 bytes, twice.
+    assert.equal(activationBytesPerLayer(CONFIG), 41984 * 4 * 2)
   })
 
-  it('a 0.6B model in 4 bits leaves room to train below 4 GB, in float32 it does not', () => {
+  it('a 0.6B model in 4 bits trains below 4 GB, its layers in segments; in float32 it does not', () => {
     assert.ok(residentBytes(request(true, undefined)) < 2.5 * GIB)
-    assert.ok(trainingTokens(request(true, 4 * GIB)) >= 128)
-    assert.throws(() => trainingTokens(request(false, 4 * GIB)), {
+    const { tokens, segments } = planTraining(request(true, 4 * GIB), GROUP)
+    assert.ok(tokens >= 256 && segments > 1 && segments < CONFIG.layers, `${tokens} ${segments}`)
+    assert.throws(() => planTraining(request(false, 4 * GIB), GROUP), {
       code: 'OUT_OF_MEMORY_LIMIT',
-      message: /4096 MB.*4-bit/,
+      message: /128 tokens.*memory_limit_mb is 4096.*use_4bit/,
     })
   })
 
   it('an engine that copies weights holds them once as float32, in 4 bits too', () => {
     const copied = (use4bit: boolean): number =>
       residentBytes({ ...request(use4bit, undefined), weights: 'copied' })
-    // 300 MiB for the process; 4 bytes for each of 596 million, and in 4 bits for the 151936 x 1024 of the head again.
-    assert.equal(copied(false), 300 * 2 ** 20 + 4 * 596_000_000)
+    // 300 MiB for the process, 3 x 64 for a chunk of the head; 4 bytes for each of 596 million, and in 4 bits for the
+    // 151936 x 1024 of the head again.
+    assert.equal(copied(false), 492 * 2 ** 20 + 4 * 596_000_000)
     assert.equal(copied(true), copied(false) + 4 * 151936 * 1024)
   })
 
-  it('more memory means more tokens, up to a bound', () => {
-    const tokens = [3, 4, 8, 1000].map((limit) => trainingTokens(request(true, limit * GIB)))
-    assert.deepEqual(
-      tokens,
-      [...tokens].sort((a, b) => a - b),
+  it('names a limit that would do, and it does', () => {
+    let message = ''
+    try {
+      planTraining(request(true, GIB), GROUP)
+    } catch (error) {
+      message = String(error)
+    }
+    const needed = Number(/about (\d+) MB/.exec(message)?.[1])
+    assert.ok(needed > 1024 && needed < 4096, message)
+    assert.ok(planTraining(request(true, needed * 2 ** 20), GROUP).tokens >= GROUP.longest)
+    assert.throws(() => planTraining(request(true, (needed - 4) * 2 ** 20), GROUP), {
+      code: 'OUT_OF_MEMORY_LIMIT',
+    })
+  })
+
+  it('more memory means fewer segments, then more tokens, up to a bound', () => {
+    const plans = [3, 4, 5, 6, 16, 1000].map((limit) =>
+      planTraining(request(true, limit * GIB), { longest: 128, all: 100_000 }),
     )
-    assert.equal(tokens.at(-1), 4096)
+    const segments = plans.map((plan) => plan.segments)
+    assert.deepEqual(
+      segments,
+      segments.toSorted((a, b) => b - a),
+    )
+    assert.deepEqual(plans.at(-1), { tokens: 4096, segments: 1 })
+  })
+
+  it('computes every layer twice, or none, where that is asked for', () => {
+    const plan = (checkpointing: boolean) =>
+      planTraining({ ...request(true, undefined), checkpointing }, GROUP).segments
+    assert.deepEqual([plan(true), plan(false)], [28, 1])
+  })
+
+  it('computes nothing twice where all layers must run in one piece', () => {
+    const whole = { ...GROUP, isInOnePiece: true }
+    assert.throws(() => planTraining(request(true, 2.5 * GIB), whole), { code: 'OUT_OF_MEMORY_LIMIT' })
+    assert.equal(planTraining(request(true, 16 * GIB), whole).segments, 1)
   })
 })

@@ -51,6 +51,9 @@ describe('precedence', () => {
     assert.equal(config.ring.quorum, 'majority')
   })
 
+  it('takes num_generations for train.group_size', async () => {
+    assert.equal((await load(`${MINIMAL}  num_generations: 4\n`)).config.train.group_size, 4)
+  })
   it('reads lists from the environment as YAML or with commas', async () => {
     const list = ['/ip4/127.0.0.1/tcp/1', '/ip4/127.0.0.1/tcp/2']
     for (const text of [list.join(', '), JSON.stringify(list)]) {

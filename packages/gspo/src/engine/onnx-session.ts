@@ -32,6 +32,8 @@ export async function compileOnnx(
     graphOptimizationLevel: 'all',
     // Sizes change from run to run: a memory pattern would be planned anew each time and hold a third more.
     enableMemPattern: false,
+    // Training passes are large and of many sizes: an arena would double what they take, and each session keep its own.
+    enableCpuMemArena: weights === 'repack',
     logSeverityLevel: 3,
     extra: {
       session: {

@@ -15,10 +15,16 @@ export interface TokenMixers {
   readonly recur: { readonly core: LinearCore; readonly isToken: Tensor } | null
 }
 
-/** The last norm's output [T, hidden], and what each layer of experts decided, by layer. */
+/** What comes out of the layers [T, hidden], and what each layer of experts decided, by layer. */
 export interface StackOutput {
   readonly hidden: Tensor
   readonly routings: ReadonlyMap<number, Routing>
+}
+
+/** Consecutive layers: from the first up to, and without, `end`. */
+export interface LayerRange {
+  readonly first: number
+  readonly end: number
 }
 
 /** Runs all layers and the last norm over embedded tokens [T, hidden]. */
@@ -26,12 +32,30 @@ export function decoderStack(
   context: LayerContext,
   embedded: Tensor,
   rope: RopeInputs,
+  mixers: TokenMixers,
+): StackOutput {
+  const all = { first: 0, end: context.config.layers }
+  const { hidden, routings } = decoderLayers(context, embedded, rope, mixers, all)
+  return { hidden: lastNorm(context, hidden), routings }
+}
+
+/** The norm behind the last layer. */
+export function lastNorm(context: LayerContext, hidden: Tensor): Tensor {
+  return norm(context, 'model.norm', hidden)
+}
+
+/** Runs some layers over what the ones before them made of the tokens, [T, hidden]. */
+export function decoderLayers(
+  context: LayerContext,
+  input: Tensor,
+  rope: RopeInputs,
   { attend, recur }: TokenMixers,
+  { first, end }: LayerRange,
 ): StackOutput {
   const { g, config } = context
   const routings = new Map<number, Routing>()
-  let x = embedded
-  for (let layer = 0; layer < config.layers; layer++) {
+  let x = input
+  for (let layer = first; layer < end; layer++) {
     const normed = norm(context, `model.layers.${layer}.input_layernorm`, x)
     if (config.linear !== null && recur !== null && config.linearLayers[layer] === true)
       x = g.add(x, gatedDeltaNet(context, config.linear, layer, normed, recur.isToken, recur.core))
@@ -43,7 +67,7 @@ export function decoderStack(
       x = g.add(x, output)
     } else x = g.add(x, gatedFeedForward(context, denseNames(layer), inner, config.intermediateSize))
   }
-  return { hidden: norm(context, 'model.norm', x), routings }
+  return { hidden: x, routings }
 }
 
 /** The output [T, hidden] of a layer's softmax attention. */

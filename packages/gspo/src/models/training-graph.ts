@@ -2,13 +2,21 @@
 import { addDims, mulDims, type Dim } from '../graph/dims.ts'
 import { gradients } from '../graph/gradient.ts'
 import { GraphBuilder, type Graph } from '../graph/graph.ts'
+import type { Tensor } from '../graph/ops.ts'
 import type { AdapterLayout, LoraConfig } from '../lora.ts'
 import type { Checkpoint } from '../weights/checkpoint.ts'
 import { groupAttention, type GroupDims, type GroupMasks } from './attention.ts'
 import type { ModelConfig } from './config.ts'
 import { decoderStack, type StackOutput, type TokenMixers } from './decoder.ts'
 import { headScores, headScoresWithGradient, scoredDim } from './head.ts'
-import { adapterMatrices, embed, frozenWeights, headWeight, type LayerContext } from './layers.ts'
+import {
+  adapterMatrices,
+  embed,
+  frozenWeights,
+  headWeight,
+  type LayerContext,
+  type RopeInputs,
+} from './layers.ts'
 import { lossGraph, type LossVariant } from './loss.ts'
 import { groupLinear, type ChunkedRows } from './linear-core.ts'
 import { balancingLoss } from './moe.ts'
@@ -81,12 +89,8 @@ export function scoreGraph(source: ModelSource, shape: BatchShape, withBelow = f
 export function lossAndGradientGraph(source: ModelSource, variant: LossVariant, shape: BatchShape): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
-  const { headChunks } = shape
   const { hidden, routings } = scoredRows(context, shape)
-  const { logps, entropies } = headScoresWithGradient(g, hidden, headWeight(context), headChunks)
-  const slots = g.input('slots', [scoredDim(headChunks)], 'i32')
-  const padded = g.scatterAddRows(logps, slots, mulDims('B', 'L'))
-  const policyLoss = lossGraph(g, g.reshape(padded, ['B', 'L']), variant)
+  const { loss: policyLoss, logps, entropies } = policyLossOf(context, hidden, variant, shape)
   const { moe } = source.config
   const loss =
     moe !== null && variant.isBalanced
@@ -103,12 +107,53 @@ export function lossAndGradientGraph(source: ModelSource, variant: LossVariant, 
           ),
         )
       : policyLoss
-  const flat = gradients(g, loss, context.adapter.all).map((gradient) =>
-    g.reshape(gradient, [mulDims(...gradient.shape)]),
+  const parts = gradients(g, loss, context.adapter.all)
+  const gradient = joinGradients(
+    g,
+    parts.map((part, index) => ({ name: source.layout.tensors[index]?.name ?? '', gradient: part })),
   )
   const reached = [...routings.values()].map(({ chosen }) => g.sum(chosen, [0]))
-  const outputs = { loss, gradient: g.concat(flat, 0), logps, entropies }
+  const outputs = { loss, gradient, logps, entropies }
   return g.finish(reached.length === 0 ? outputs : { ...outputs, expert_tokens: g.concat(reached, 0) })
+}
+
+/**
+ * Gradients of matrices as one vector, in their order. They are flattened from the first layer to the last: ONNX Runtime
+ * works its way back from what was built last, so that the last layer's come first and a layer's activations can go as
+ * soon as its gradients are there.
+ */
+export function joinGradients(
+  g: GraphBuilder,
+  matrices: readonly { readonly name: string; readonly gradient: Tensor }[],
+): Tensor {
+  const flat = matrices
+    .map(({ name, gradient }, place) => ({ layer: layerOf(name), gradient, place }))
+    .sort((a, b) => a.layer - b.layer || a.place - b.place)
+    .map(({ gradient, place }) => ({ place, vector: g.reshape(gradient, [mulDims(...gradient.shape)]) }))
+    .sort((a, b) => a.place - b.place)
+  return g.concat(
+    flat.map(({ vector }) => vector),
+    0,
+  )
+}
+
+/** The layer of an adapter's matrix, by PEFT's name. */
+export function layerOf(name: string): number {
+  return Number(/\.layers\.(\d+)\./.exec(name)?.[1] ?? -1)
+}
+
+/** The policy's loss of scored rows [N, hidden], and their scores. */
+export function policyLossOf(
+  context: LayerContext,
+  scored: Tensor,
+  variant: LossVariant,
+  { headChunks }: BatchShape,
+): { loss: Tensor; logps: Tensor; entropies: Tensor } {
+  const { g } = context
+  const { logps, entropies } = headScoresWithGradient(g, scored, headWeight(context), headChunks)
+  const slots = g.input('slots', [scoredDim(headChunks)], 'i32')
+  const padded = g.scatterAddRows(logps, slots, mulDims('B', 'L'))
+  return { loss: lossGraph(g, g.reshape(padded, ['B', 'L']), variant), logps, entropies }
 }
 
 function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: ModelSource): LayerContext {
@@ -117,19 +162,43 @@ function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: Mod
 
 /** Hidden rows that predict the scored tokens, divided by the temperature: [N, hidden]. */
 export function scoredRows(context: LayerContext, shape: BatchShape): StackOutput {
+  const { embedded, rope, mixers } = stackInputs(context, shape)
+  const { hidden, routings } = decoderStack(context, embedded(), rope, mixers)
+  return { hidden: predictingRows(context, hidden, shape), routings }
+}
+
+/** Of all tokens' last states those that predict scored tokens, divided by the temperature. */
+export function predictingRows({ g }: LayerContext, hidden: Tensor, shape: BatchShape): Tensor {
+  const scored = g.gatherRows(hidden, g.input('score_rows', [scoredDim(shape.headChunks)], 'i32'))
+  return g.mul(scored, g.input('inverse_temperature', []))
+}
+
+/** What the layers of a batch of groups take besides their own weights. */
+export interface StackInputs {
+  /** Number of tokens. */
+  readonly tokens: Dim
+  /** The tokens' embeddings [T, hidden]. */
+  readonly embedded: () => Tensor
+  readonly rope: RopeInputs
+  readonly mixers: TokenMixers
+}
+
+/** Declares the inputs of a batch. */
+export function stackInputs(context: LayerContext, shape: BatchShape): StackInputs {
   const { g, config } = context
   const dims = groupDims(shape)
   const { prompts, group, promptLength, completionLength } = dims
   const promptTokens = mulDims(prompts, promptLength)
   const completionTokens = mulDims(prompts, group, completionLength)
   const total = tokenCount(dims)
-  const ids = g.concat(
-    [
-      g.reshape(g.input('prompt_ids', [prompts, promptLength], 'i32'), [promptTokens]),
-      g.reshape(g.input('completion_ids', [prompts, group, completionLength], 'i32'), [completionTokens]),
-    ],
-    0,
-  )
+  const ids = (): Tensor =>
+    g.concat(
+      [
+        g.reshape(g.input('prompt_ids', [prompts, promptLength], 'i32'), [promptTokens]),
+        g.reshape(g.input('completion_ids', [prompts, group, completionLength], 'i32'), [completionTokens]),
+      ],
+      0,
+    )
   const half = Math.floor(config.headSize * config.rope.partialFactor) / 2
   const rope = {
     positions: g.input('positions', [total, 1], 'i32'),
@@ -148,9 +217,7 @@ export function scoredRows(context: LayerContext, shape: BatchShape): StackOutpu
     attend: groupAttention(g, config, dims, masksOf),
     recur: groupRecurrence(context, dims, shape),
   }
-  const { hidden, routings } = decoderStack(context, embed(context, ids), rope, mixers)
-  const scored = g.gatherRows(hidden, g.input('score_rows', [scoredDim(shape.headChunks)], 'i32'))
-  return { hidden: g.mul(scored, g.input('inverse_temperature', [])), routings }
+  return { tokens: total, embedded: () => embed(context, ids()), rope, mixers }
 }
 
 /** The mixer of linear attention layers; null for models without. */

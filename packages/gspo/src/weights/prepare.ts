@@ -1,7 +1,8 @@
 /**
- * Rewrites frozen matrices once, at load, into a private file that all sessions map: 16-bit floats as float32, and in
- * 4-bit mode the linear layers as blockwise codes. What is float32 already stays where it is.
+ * Rewrites frozen matrices once into a file that all sessions map: 16-bit floats as float32, and in 4-bit mode the
+ * linear layers as blockwise codes. What is float32 already stays where it is.
  */
+import { createHash } from 'node:crypto'
 import { mkdtemp, open, rm, type FileHandle } from 'node:fs/promises'
 import { realpathSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,10 +13,11 @@ import type { WeightSource } from '../graph/ops.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { quantiseBytes, quantiseRows } from './quantise.ts'
 import { decodeBf16 } from './safetensors.ts'
+import { cachedWeights, weightCacheFolder, type PreparedIndex } from './weight-cache.ts'
 
-/** A checkpoint whose matrices are ready, and the folder to remove when nothing maps it any more. */
+/** A checkpoint whose matrices are ready. */
 export interface PreparedCheckpoint extends Checkpoint {
-  /** Removes the private file; the sessions that map it must be closed first. */
+  /** Gives the prepared file back; the sessions that map it must be closed first. */
   dispose(): Promise<void>
 }
 
@@ -28,55 +30,114 @@ export interface MatrixUses {
 /** Alignment of every part of the file, bytes: a cache line, and more than any element type needs. */
 const ALIGNMENT = 64
 
+/** Changes with what the bytes of a prepared file mean. */
+const FORMAT_VERSION = 1
+
+/** Errors that mean that a folder cannot be written at all. */
+const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR'])
+
 /** Elements converted at once: 16 MB of float32. */
 const CHUNK_ELEMENTS = 1 << 22
 
+/** What to prepare for. */
+export interface PrepareOptions {
+  readonly use4bit: boolean
+  /** Numbers that share a scale in 4 bits, at most. */
+  readonly block: number
+  /** The engine reads 16-bit floats as they lie in their files. */
+  readonly canWiden?: boolean
+  /** Names the weights: the same text stands for the same bytes. */
+  readonly modelSha256: string
+  /** See `weightCacheFolder`. */
+  readonly cacheFolder?: string
+}
+
 /**
- * Prepares a checkpoint; without anything to do no file is written. An engine that `canWiden` reads 16-bit floats as they
- * lie in their files.
+ * Prepares a checkpoint; without anything to do no file is written. The file is kept in the cache folder for the next
+ * run, or where that cannot be written in a private folder until `dispose`.
  */
 export async function prepareCheckpoint(
   checkpoint: Checkpoint,
   uses: MatrixUses,
-  options: { use4bit: boolean; block: number; canWiden?: boolean },
+  options: PrepareOptions,
 ): Promise<PreparedCheckpoint> {
   const matrices = [...uses.linears, uses.head]
   const canWiden = options.canWiden === true
   if (!options.use4bit && (canWiden || matrices.every(({ stored }) => stored === 'F32')))
     return { ...checkpoint, dispose: () => Promise.resolve() }
+  const make = (file: string): Promise<PreparedIndex> => writePrepared(file, uses, options)
+  const prepared = await cachedWeights(
+    options.cacheFolder ?? weightCacheFolder(),
+    formatKey(matrices, options),
+    make,
+  ).catch((error: unknown) => privateWeights(error, make))
+  const { file, index } = prepared
+  const placed = (original: WeightSource, place: PreparedIndex['decodeHead']): WeightSource | undefined =>
+    place === undefined ? undefined : { ...original, file, ...place }
+  return {
+    ...checkpoint,
+    get: (name, shape, use = 'values') => {
+      const original = checkpoint.get(name, shape)
+      if (use === 'values') return original
+      const decodeHead = use === 'decode-head' ? placed(original, index.decodeHead) : undefined
+      return decodeHead ?? placed(original, index.matrices[name]) ?? original
+    },
+    dispose: async () => prepared.release(),
+  }
+}
 
+/** What the bytes of a prepared file depend on, as a name for it. */
+function formatKey(
+  matrices: readonly WeightSource[],
+  { use4bit, block, canWiden = false, modelSha256 }: PrepareOptions,
+): string {
+  const names = matrices.map(({ name }) => name)
+  const format = { version: FORMAT_VERSION, modelSha256, use4bit, block, canWiden, names }
+  return createHash('sha256').update(JSON.stringify(format)).digest('hex')
+}
+
+/** The file in a folder of this process's own, where the cache cannot be written; any other failure goes on. */
+async function privateWeights(
+  error: unknown,
+  make: (file: string) => Promise<PreparedIndex>,
+): Promise<{ file: string; index: PreparedIndex; release: () => Promise<void> }> {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (!UNWRITABLE.has(String(code))) throw error
   const folder = realpathSync(await mkdtemp(path.join(tmpdir(), 'gym-weights-')))
-  const dispose = (): Promise<void> => rm(folder, { recursive: true, force: true })
+  const release = (): Promise<void> => rm(folder, { recursive: true, force: true })
   try {
     const file = path.join(folder, 'weights.bin')
-    const handle = await open(file, 'w')
-    const ready = new Map<string, WeightSource>()
-    let decodeHead: WeightSource | undefined
-    try {
-      const writer = new PreparedFile(handle, file)
-      for (const source of uses.linears) {
-        const block = options.use4bit ? blockOf(source, options.block) : undefined
-        if (block !== undefined) ready.set(source.name, await writer.quantised(source, block))
-        else if (!canWiden) ready.set(source.name, await writer.widened(source))
-      }
-      if (!canWiden) ready.set(uses.head.name, await writer.widened(uses.head))
-      const headBlock = options.use4bit ? blockOf(uses.head, options.block) : undefined
-      if (headBlock !== undefined) decodeHead = await writer.bytes(uses.head, headBlock)
-    } finally {
-      await handle.close()
+    return { file, index: await make(file), release }
+  } catch (failure) {
+    await release()
+    throw failure
+  }
+}
+
+async function writePrepared(
+  file: string,
+  uses: MatrixUses,
+  { use4bit, block: wanted, canWiden = false }: PrepareOptions,
+): Promise<PreparedIndex> {
+  const handle = await open(file, 'w', 0o600)
+  try {
+    const writer = new PreparedFile(handle)
+    const matrices: PreparedIndex['matrices'] = {}
+    const widen = async (source: WeightSource): Promise<void> => {
+      if (source.stored !== 'F32' && !canWiden) matrices[source.name] = await writer.widened(source)
     }
-    return {
-      ...checkpoint,
-      get: (name, shape, use = 'values') => {
-        const original = checkpoint.get(name, shape)
-        if (use === 'values') return original
-        return (use === 'decode-head' ? decodeHead : undefined) ?? ready.get(name) ?? original
-      },
-      dispose,
+    for (const source of uses.linears) {
+      const block = use4bit ? blockOf(source, wanted) : undefined
+      if (block === undefined) await widen(source)
+      else matrices[source.name] = await writer.quantised(source, block)
     }
-  } catch (error) {
-    await dispose()
-    throw error
+    await widen(uses.head)
+    const headBlock = use4bit ? blockOf(uses.head, wanted) : undefined
+    return headBlock === undefined
+      ? { matrices }
+      : { matrices, decodeHead: await writer.bytes(uses.head, headBlock) }
+  } finally {
+    await handle.close()
   }
 }
 
@@ -86,61 +147,56 @@ function blockOf({ shape }: WeightSource, wanted: number): number | undefined {
   return QUANT_BLOCKS.findLast((block) => block <= wanted && shape.length === 2 && columns % block === 0)
 }
 
-/** Appends tensors to the private file. */
+type Place = NonNullable<PreparedIndex['decodeHead']>
+
+/** Appends tensors to the file. */
 class PreparedFile {
   private readonly handle: FileHandle
-  private readonly file: string
   private end = 0
 
-  constructor(handle: FileHandle, file: string) {
+  constructor(handle: FileHandle) {
     this.handle = handle
-    this.file = file
   }
 
-  async widened(source: WeightSource): Promise<WeightSource> {
-    if (source.stored === 'F32') return source
+  async widened(source: WeightSource): Promise<Place> {
     const offset = this.align()
     for await (const values of readFloats(source)) await this.append(values)
-    return { ...source, file: this.file, stored: 'F32', offset, byteLength: this.end - offset }
+    return { stored: 'F32', offset, byteLength: this.end - offset }
   }
 
   /** 4-bit codes, their scales, and a code of zero for each block: DequantizeLinear wants it spelled out. */
-  async quantised(source: WeightSource, block: number): Promise<WeightSource> {
-    const blocks = source.shape.reduce((product, size) => product * size, 1) / block
-    const scales = new Float32Array(blocks)
-    const offset = this.align()
-    let done = 0
-    for await (const values of readFloats(source, block)) {
-      const part = quantiseRows(values, block)
-      scales.set(part.scales, done)
-      done += part.scales.length
-      await this.append(part.codes)
-    }
-    const byteLength = this.end - offset
+  async quantised(source: WeightSource, block: number): Promise<Place> {
+    const { scales, ...place } = await this.codes(source, block, quantiseRows)
     const scalesOffset = this.align()
     await this.append(scales)
     const zerosOffset = this.align()
-    await this.append(new Uint8Array(Math.ceil(blocks / 2)).fill(0x88))
-    const place = { file: this.file, stored: 'U4', offset, byteLength } as const
-    return { ...source, ...place, scales: { block, offset: scalesOffset, zerosOffset } }
+    await this.append(new Uint8Array(Math.ceil(scales.length / 2)).fill(0x88))
+    return { stored: 'U4', ...place, scales: { block, offset: scalesOffset, zerosOffset } }
   }
 
   /** 8-bit codes and their scales: for products only, that take 128 for the code of zero by themselves. */
-  async bytes(source: WeightSource, block: number): Promise<WeightSource> {
+  async bytes(source: WeightSource, block: number): Promise<Place> {
+    const { scales, ...place } = await this.codes(source, block, quantiseBytes)
+    const scalesOffset = this.align()
+    await this.append(scales)
+    return { stored: 'U8', ...place, scales: { block, offset: scalesOffset, zerosOffset: 0 } }
+  }
+
+  private async codes(
+    source: WeightSource,
+    block: number,
+    quantise: typeof quantiseRows,
+  ): Promise<{ offset: number; byteLength: number; scales: Float32Array }> {
     const scales = new Float32Array(source.shape.reduce((product, size) => product * size, 1) / block)
     const offset = this.align()
     let done = 0
     for await (const values of readFloats(source, block)) {
-      const part = quantiseBytes(values, block)
+      const part = quantise(values, block)
       scales.set(part.scales, done)
       done += part.scales.length
       await this.append(part.codes)
     }
-    const byteLength = this.end - offset
-    const scalesOffset = this.align()
-    await this.append(scales)
-    const place = { file: this.file, stored: 'U8', offset, byteLength } as const
-    return { ...source, ...place, scales: { block, offset: scalesOffset, zerosOffset: 0 } }
+    return { offset, byteLength: this.end - offset, scales }
   }
 
   private async append(values: Float32Array | Uint8Array | Int8Array): Promise<void> {

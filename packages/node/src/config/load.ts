@@ -2,6 +2,7 @@
  * Reads the configuration: defaults < file < environment < flags. An unknown key anywhere is an error that
  * names the line and the nearest known key; so is a value of the wrong kind.
  */
+import { withoutAliases } from '@gym-node/gspo'
 import { existsSync } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
@@ -16,7 +17,7 @@ import { nodeConfigSchema, PATH_KEYS, type NodeConfig } from './schema.ts'
 export const CONFIG_FILE_NAME = 'gym.yaml'
 
 /** Variables of the environment that begin with GYM_ and are not configuration keys. */
-const OTHER_VARIABLES: readonly string[] = ['GYM_CONFIG', 'GYM_DEBUG']
+const OTHER_VARIABLES: readonly string[] = ['GYM_CONFIG', 'GYM_DEBUG', 'GYM_CACHE_DIR']
 
 /** A configuration and where it came from. */
 export interface LoadedConfig {
@@ -39,6 +40,7 @@ type Place = (path: readonly PropertyKey[]) => string
 export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
   const { raw, file, place } = await loadFromFile(sources)
   dropEmptySections(raw, CONFIG_KEYS)
+  if ('train' in raw) raw['train'] = withoutAliases(raw['train'])
   refuseUnknownKeys(raw, CONFIG_KEYS, [], place)
   if (file !== null) resolvePaths(raw, dirname(file))
   const fromOutside: Record<string, unknown> = {}

@@ -107,6 +107,7 @@ export const METRICS = {
     'Share of completions cut at the largest length in the last step.',
   ),
   throughput: gauge('gym_gspo_throughput_tokens_per_second', 'Tokens sampled per second in the last step.'),
+  peakMemory: gauge('gym_gspo_peak_memory_bytes', 'Largest resident memory of the engine so far.'),
   promptTokens: counter('gym_gspo_prompt_tokens_total', 'Prompt tokens read since the daemon started.'),
   generatedTokens: counter('gym_gspo_generated_tokens_total', 'Tokens sampled since the daemon started.'),
   groups: counter('gym_gspo_groups_total', 'Groups of completions sampled since the daemon started.'),
@@ -138,6 +139,23 @@ export const METRICS = {
   receivedBytes: counter('gym_ring_received_bytes_total', 'Bytes received from ring neighbours.'),
   viewChanges: counter('gym_ring_view_changes_total', 'Views committed since the daemon started.'),
   framesRejected: counter('gym_ring_frames_rejected_total', 'Frames from peers that were refused.'),
+  rejected: counter('gym_ring_rejected_total', 'Frames and messages from peers that were refused, by code.', [
+    'code',
+  ]),
+  reachability: gauge(
+    'gym_ring_reachability_info',
+    '1 for the verdict on whether others can dial this node, 0 for the others.',
+    ['state'],
+  ),
+  reservations: gauge('gym_ring_relay_places_count', 'Relays that hold a place for this node.'),
+  connections: gauge('gym_ring_connections_count', 'Open connections, by the way they take.', ['path']),
+  holePunches: counter('gym_ring_hole_punches_total', 'Relayed connections that became direct.'),
+  peersFound: counter('gym_ring_peers_found_total', 'Peers met, by how they were first heard of.', [
+    'source',
+  ]),
+  dials: counter('gym_ring_dials_total', 'Dials begun by this node.'),
+  dialFailures: counter('gym_ring_dial_failures_total', 'Dials that failed, by reason.', ['reason']),
+  limitsHit: counter('gym_ring_limits_hit_total', 'Peers that ran into a limit, by its name.', ['limit']),
 } as const satisfies Record<string, MetricSpec>
 
 /** Key of a metric in the catalogue. */

@@ -1,7 +1,7 @@
 /** The published shape of `/status.json`: a zod schema held equal to `DaemonStatus` by the compiler. */
 import { DELTA_DTYPES } from '@gym-node/wire'
 import { z } from 'zod'
-import { DAEMON_STATES } from '../status.ts'
+import { DAEMON_STATES, REACHABILITIES } from '../status.ts'
 import type { DaemonStatus } from '../status.ts'
 
 const whole = z.int().min(0)
@@ -33,6 +33,7 @@ const stepStats = z
     promptTokens: whole,
     generatedTokens: whole,
     tokensPerSecond: z.number(),
+    peakMemoryBytes: whole.describe('largest resident memory of the engine so far'),
     rewardMeans: z.array(z.object({ name: z.string(), mean: z.number() }).readonly()).readonly(),
     seconds: z
       .object({
@@ -67,6 +68,24 @@ const member = z
     peer_id: peerId,
     state: z.enum(['self', 'alive', 'suspect', 'lost']),
     round: whole.nullable().describe('last committed round it told us; null before its first word'),
+  })
+  .readonly()
+
+const counts = z.record(z.string(), whole).readonly()
+
+const network = z
+  .object({
+    reachability: z.enum(REACHABILITIES),
+    seen: z.string().describe('one sentence: what the verdict comes from'),
+    advice: z.string().describe('one sentence: what to do about it; empty when nothing'),
+    reservations: whole.describe('relays that hold a place for this node'),
+    connections: whole,
+    relayed_connections: whole,
+    hole_punches: whole.describe('relayed connections that became direct'),
+    found: counts.describe('peers met, by how they were first heard of'),
+    dials: whole,
+    dial_failures: counts.describe('by reason'),
+    limits: counts.describe('how often a peer ran into a limit, by its name'),
   })
   .readonly()
 
@@ -126,6 +145,8 @@ export const statusSchema = z
         bytes_sent: whole,
         bytes_received: whole,
         frames_rejected: whole,
+        rejected: counts.describe('frames and messages refused, by error code'),
+        network: network.nullable().describe('null while this node is in no ring'),
       })
       .readonly(),
     last_step: stepStats.nullable(),

@@ -18,6 +18,7 @@ export const LOCAL_KEYS: readonly string[] = [
   'engine',
   'threads',
   'memory_limit_mb',
+  'gradient_checkpointing',
   'seed',
   'micro_batch_tokens',
   'max_decoding_rows',

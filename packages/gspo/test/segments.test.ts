@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict'
+import path from 'node:path'
+import { describe, it } from 'node:test'
+import { splitLayers, tensorsOf } from '../src/models/segment-graphs.ts'
+import { loadPolicy, type LossBatch, type LossConfig, type LossResult } from '../src/policy.ts'
+
+const MODELS = path.join(import.meta.dirname, '../../../test/golden/models')
+const LOSS: LossConfig = {
+  importance_sampling_level: 'sequence',
+  loss_type: 'grpo',
+  epsilon: 3e-4,
+  epsilon_high: 4e-4,
+  beta: 0,
+  use_bias_correction_kl: false,
+  temperature: 0.9,
+  max_completion_length: 6,
+  router_aux_loss_coef: 0,
+}
+
+/** Two groups of two rows. */
+function batch(): LossBatch {
+  const prompts = [
+    [3, 4, 5, 6],
+    [13, 14, 15, 16],
+  ] as const
+  return {
+    rows: 4,
+    promptLength: 4,
+    completionLength: 6,
+    promptIds: Int32Array.from([...prompts[0], ...prompts[0], ...prompts[1], ...prompts[1]]),
+    promptMask: new Int32Array(16).fill(1),
+    completionIds: Int32Array.from({ length: 24 }, (_, i) => 20 + i),
+    completionMask: Int32Array.from({ length: 24 }, (_, i) => (i % 6 < 4 ? 1 : 0)),
+    advantages: Float32Array.of(1, -1, 0.5, -0.5),
+    oldLogps: null,
+    refLogps: null,
+  }
+}
+
+async function pass(model: string, use4bit: boolean, gradientCheckpointing: boolean): Promise<LossResult> {
+  const policy = await loadPolicy({
+    modelDir: path.join(MODELS, model),
+    lora: { rank: 2, alpha: 4, targets: ['q_proj', 'v_proj', 'up_proj'], useRslora: false },
+    engine: 'onnx-cpu',
+    threads: 1,
+    use4bit,
+    gradientCheckpointing,
+  })
+  try {
+    policy.setAdapter(policy.initialAdapter(1).map((value, i) => (value === 0 ? 0.05 * Math.sin(i) : value)))
+    return await policy.lossAndGradient(batch(), LOSS)
+  } finally {
+    await policy.close()
+  }
+}
+
+describe('layers in segments', () => {
+  it('splits layers evenly, the last segment being the smaller', () => {
+    assert.deepEqual(splitLayers(7, 3), [
+      { first: 0, end: 3 },
+      { first: 3, end: 6 },
+      { first: 6, end: 7 },
+    ])
+    assert.deepEqual(splitLayers(2, 2).length, 2)
+    assert.deepEqual(splitLayers(4, 1), [{ first: 0, end: 4 }])
+  })
+
+  it('knows a segment’s matrices by number, not by the alphabet', () => {
+    const name = (layer: number): string =>
+      `base_model.model.model.layers.${layer}.self_attn.q_proj.lora_A.weight`
+    const tensors = [1, 10, 2].map((layer) => ({ name: name(layer), shape: [1, 1] as const, offset: 0 }))
+    assert.deepEqual(tensorsOf({ tensors, length: 3 }, { first: 1, end: 3 }), [0, 2])
+  })
+
+  for (const [model, use4bit] of [
+    ['qwen3-tied', false],
+    ['mistral-swa', false],
+    ['qwen3-moe', false],
+    ['qwen3-untied', true],
+  ] as const)
+    it(`give the bits of one piece: ${model}${use4bit ? ' in 4 bits' : ''}`, async () => {
+      const { gradient: expected, ...others } = await pass(model, use4bit, false)
+      const { gradient, ...rest } = await pass(model, use4bit, true)
+      assert.ok(expected.some((value) => value !== 0))
+      assert.deepEqual(gradient, expected)
+      assert.deepEqual(rest, others)
+    })
+})

@@ -112,3 +112,7 @@ export const CLOCK_TOLERANCE_MS = 2_000
 
 /** How long `doctor` waits for a time server, ms. */
 export const CLOCK_TIMEOUT_MS = 1_500
+
+/** With overlap: how long a round is held back for a newcomer at the door, and how soon again for the same one. */
+export const DOOR_WAIT_MS = 2_000
+export const DOOR_AGAIN_MS = 60_000

@@ -5,10 +5,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { StepStats, Trainer } from '@gym-node/gspo'
 import { RingError, type Ring, type RoundResult, type View } from '@gym-node/ring'
-import { LAST_ROUND_LINGER_MS, LINGER_POLL_MS, RETRY_PAUSE_MS } from './defaults.ts'
+import { LAST_ROUND_LINGER_MS, LINGER_POLL_MS, RETRY_PAUSE_MS, STOP_GRACE_MS } from './defaults.ts'
 import { NodeError } from './errors.ts'
 import { subtract, takeSteps, type LocalSteps } from './local-steps.ts'
-import { letNewcomersIn } from './newcomers.ts'
+import { Newcomers } from './newcomers.ts'
 import type { JobState } from './state/job-state.ts'
 import type { TraceFile } from './state/trace-file.ts'
 import type { DaemonEvent } from './status.ts'
@@ -103,6 +103,9 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
   let ahead: LocalSteps | null = null
   let last: Commit | null = null
   let isFirst = true
+  const newcomers = new Newcomers()
+  // A step that is killed takes the engine with it, and that is still needed to commit the round under way.
+  const patient = delayed(stop, STOP_GRACE_MS)
   try {
     for (;;) {
       if (parts.rounds !== null && state.round >= parts.rounds) {
@@ -120,19 +123,20 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
       if (pending !== null && !isUsable(state, pending, last)) pending = ahead = null
       if (pending === null) {
         if (ahead !== null && !isUsable(state, ahead, last)) ahead = null
-        const local = ahead ?? (await takeSteps(parts, state.round + 1))
+        const local = ahead ?? (await takeSteps(parts, state.round + 1, stop))
         ahead = null
         if (local === null) continue // the ring went on meanwhile
         pending = await writeDelta(parts, view, local)
         if (!isUsable(state, pending, last)) continue
       }
-      if (parts.overlap) await letNewcomersIn(ring, stop)
+      if (parts.overlap) await newcomers.letIn(ring, stop)
       emit({ type: 'state', state: 'reducing', reason: `all-reduce of round ${pending.round}` })
       const isLast = parts.rounds !== null && pending.round >= parts.rounds
-      const [reduced, stepped] = await Promise.allSettled([
-        reduce(parts, pending),
-        parts.overlap && !isLast && ahead === null ? takeSteps(parts, pending.round + 1) : ahead,
-      ])
+      const stepsAhead: Promise<LocalSteps | null> =
+        parts.overlap && !isLast && ahead === null
+          ? takeSteps(parts, pending.round + 1, patient.signal, () => stop.aborted || pause.aborted)
+          : Promise.resolve(ahead)
+      const [reduced, stepped] = await Promise.allSettled([reduce(parts, pending), stepsAhead])
       if (reduced.status === 'rejected') throw reduced.reason
       if (reduced.value !== null) {
         last = await commit(parts, pending, reduced.value)
@@ -146,7 +150,28 @@ export async function runLoop(parts: LoopParts): Promise<LoopEnd> {
     if (stop.aborted && !(error instanceof NodeError)) return 'stopped'
     if (pause.aborted && isAbort(error, pause)) return 'paused'
     throw error
+  } finally {
+    patient.release()
   }
+}
+
+/** Aborts this much later than `signal`. */
+function delayed(
+  signal: AbortSignal,
+  ms: number,
+): { readonly signal: AbortSignal; readonly release: () => void } {
+  const controller = new AbortController()
+  let timer: NodeJS.Timeout | undefined
+  const begin = (): void => {
+    timer = setTimeout(() => controller.abort(signal.reason), ms)
+  }
+  if (signal.aborted) begin()
+  else signal.addEventListener('abort', begin, { once: true })
+  const release = (): void => {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', begin)
+  }
+  return { signal: controller.signal, release }
 }
 
 /** The state before a commit of this node's own, and the one that it made. */

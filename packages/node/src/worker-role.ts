@@ -106,6 +106,7 @@ async function trainInRing(
         trainer: engine.trainer,
         state,
         aggregateInterval: config.train.aggregate_interval,
+        overlap: config.train.overlap,
         minMembers: config.ring.min_members,
         get rounds() {
           return config.train.rounds // may change while the daemon runs

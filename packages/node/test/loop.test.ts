@@ -111,6 +111,7 @@ class ScriptedRing {
       bytesSent: 0,
       bytesReceived: 0,
       durationMs: 0,
+      release: () => undefined,
     }
   }
 }
@@ -144,6 +145,7 @@ function bench(answers: Answer[], rounds: number | null, install?: InstallState)
     trainer: trainer as unknown as Trainer,
     state,
     aggregateInterval: 2,
+    overlap: false,
     rounds,
     openTrace: async () => null,
     writeDelta: async (delta) => {

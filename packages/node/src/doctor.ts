@@ -2,12 +2,13 @@
 import { constants } from 'node:fs'
 import { access, readFile, stat, statfs } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { cpus, freemem, totalmem } from 'node:os'
+import { cpus, freemem, networkInterfaces, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createSocket } from 'node:dgram'
 import { examineEngine, GspoError } from '@gym-node/gspo'
 import { multiaddr } from '@multiformats/multiaddr'
 import { formatBytes } from './cli/format.ts'
+import { fetchStatus } from './cli/status.ts'
 import type { NodeConfig } from './config/schema.ts'
 import { trainerSettings } from './config/trainer-settings.ts'
 import { CLOCK_TIMEOUT_MS, CLOCK_TOLERANCE_MS, LEAST_DISK_BYTES, LEAST_MEMORY_BYTES } from './defaults.ts'
@@ -35,7 +36,7 @@ export async function examineMachine(config: NodeConfig | null): Promise<Finding
     await disk(config),
     await identity(config),
     ...(await ports(config)),
-    reachability(config),
+    await reachability(config),
     await clock(),
   ]
 }
@@ -219,7 +220,16 @@ async function ports(config: NodeConfig): Promise<Finding[]> {
   )
 }
 
-function reachability(config: NodeConfig): Finding {
+/** What the running daemon has been told by its peers; without one, what the configuration and interfaces say. */
+async function reachability(config: NodeConfig): Promise<Finding> {
+  const network = await fetchStatus(config.state_dir).then(
+    (status) => status.ring.network ?? null,
+    () => null, // no daemon runs: judged without it
+  )
+  if (network !== null) {
+    const verdict = network.advice === '' ? 'ok' : 'warning'
+    return finding(verdict, 'reachability', `${network.reachability}: ${network.seen}`, network.advice)
+  }
   const hosts = config.ring.listen.map(
     (text) =>
       multiaddr(text)
@@ -234,10 +244,24 @@ function reachability(config: NodeConfig): Finding {
       'set ring.listen to an address that other machines reach',
     )
   }
+  const { isPrivateHost } = await import('@gym-node/ring')
+  const own = Object.values(networkInterfaces()).flatMap((list) =>
+    (list ?? []).filter((one) => !one.internal),
+  )
+  const isPublic = own.some(({ address }) => !isPrivateHost(address))
+  const hasWay = config.network.announce.length > 0 || config.network.relays.length > 0
+  if (!isPublic && !hasWay && config.network.relay !== 'always') {
+    return finding(
+      'warning',
+      'reachability',
+      'this machine has private addresses only, and neither network.announce nor network.relays is set',
+      'within one network nothing is to be done; for peers elsewhere forward the port of ring.listen and name it in network.announce, or name a relay in network.relays',
+    )
+  }
   return finding(
     'ok',
     'reachability',
-    `the ring listens on ${hosts.join(', ')}; other machines must reach its port through firewall and router`,
+    `the ring listens on ${hosts.join(', ')}; the daemon says at start whether peers could dial back`,
   )
 }
 

@@ -2,7 +2,7 @@
 import type { Trainer } from '@gym-node/gspo'
 import type { Ring } from '@gym-node/ring'
 import type { NodeConfig } from './config/schema.ts'
-import type { DaemonEvent, DaemonState, DaemonStatus, MemberStatus } from './status.ts'
+import type { DaemonEvent, DaemonState, DaemonStatus, MemberStatus, NetworkStatus } from './status.ts'
 import { VERSION } from './version.ts'
 
 /** Collects events and answers with a `DaemonStatus`. */
@@ -136,9 +136,11 @@ export class StatusBoard {
         bytes_sent: 0,
         bytes_received: 0,
         frames_rejected: 0,
+        rejected: {},
+        network: null,
       }
     }
-    const { counters, members } = ring.status
+    const { counters, members, network } = ring.status
     const known = new Map(members.map((member) => [member.peerId, member]))
     // In ring order; a node that is in no view shows itself.
     const order = ring.view?.members ?? []
@@ -157,7 +159,25 @@ export class StatusBoard {
       bytes_sent: counters.bytesSent,
       bytes_received: counters.bytesReceived,
       frames_rejected: Object.values(counters.rejected).reduce((sum, count) => sum + count, 0),
+      rejected: counters.rejected,
+      network: toNetwork(network),
     }
+  }
+}
+
+function toNetwork(network: Ring['status']['network']): NetworkStatus {
+  return {
+    reachability: network.reachability,
+    seen: network.seen,
+    advice: network.advice,
+    reservations: network.reservations,
+    connections: network.connections,
+    relayed_connections: network.relayedConnections,
+    hole_punches: network.holePunches,
+    found: network.found,
+    dials: network.dials,
+    dial_failures: network.dialFailures,
+    limits: network.limits,
   }
 }
 

@@ -3,6 +3,7 @@
  * events that make its history. Types and the list of states; the daemon fills them, `observe/` stores and shows them.
  */
 import type { StepStats } from '@gym-node/gspo'
+import type { Reachability } from '@gym-node/ring'
 import type { DeltaDtype } from '@gym-node/wire'
 
 /** Every state a daemon can be in; the metrics and the published schema list the same. */
@@ -27,6 +28,35 @@ export interface MemberStatus {
   readonly state: 'self' | 'alive' | 'suspect' | 'lost'
   /** Last committed round the member has told us about; null before its first word. */
   readonly round: number | null
+}
+
+/** Every verdict on whether others can dial this node; listed here so that reading a status loads no libp2p. */
+export const REACHABILITIES = [
+  'unknown',
+  'loopback',
+  'public',
+  'local',
+  'relayed',
+  'closed',
+] as const satisfies readonly Reachability[]
+
+/** What the node knows of its place in the network; counters since it joined. */
+export interface NetworkStatus {
+  readonly reachability: Reachability
+  /** One sentence each: what was seen, and what to do about it (may be empty). */
+  readonly seen: string
+  readonly advice: string
+  /** Relays that hold a place for this node. */
+  readonly reservations: number
+  readonly connections: number
+  readonly relayed_connections: number
+  readonly hole_punches: number
+  /** Peers met, by how they were first heard of. */
+  readonly found: Readonly<Record<string, number>>
+  readonly dials: number
+  readonly dial_failures: Readonly<Record<string, number>>
+  /** How often a peer ran into a limit, by its name. */
+  readonly limits: Readonly<Record<string, number>>
 }
 
 /** One committed all-reduce round. Times in milliseconds, sizes in bytes of this node. */
@@ -99,6 +129,10 @@ export interface DaemonStatus {
     readonly bytes_sent: number
     readonly bytes_received: number
     readonly frames_rejected: number
+    /** The same by the ring's error code. */
+    readonly rejected: Readonly<Record<string, number>>
+    /** null while this node is in no ring */
+    readonly network: NetworkStatus | null
   }
   readonly last_step: StepStats | null
   readonly last_round: RoundStatus | null

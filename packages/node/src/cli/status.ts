@@ -6,7 +6,7 @@ import { STATUS_TIMEOUT_MS } from '../defaults.ts'
 import { messageOf, NodeError } from '../errors.ts'
 import { readDaemonFile } from '../state/daemon-file.ts'
 import { statePaths } from '../state/folder.ts'
-import type { DaemonStatus } from '../status.ts'
+import type { DaemonStatus, NetworkStatus } from '../status.ts'
 import { addFolderOptions, configSources, type ConfigFlags } from './config-options.ts'
 import { formatBytes, formatCount, formatDuration, formatLoss, shortPeer } from './format.ts'
 
@@ -133,9 +133,20 @@ export function statusText(status: DaemonStatus, now: Date): string {
     )
   }
   for (const address of ring.addresses) lines.push(`address    ${address}`)
+  if (ring.network != null) lines.push(...networkLines(ring.network))
   if (status.last_error !== null)
     lines.push(`last error ${status.last_error.time} ${status.last_error.code}: ${status.last_error.message}`)
   return `${lines.join('\n')}\n`
+}
+
+/** Whether others can reach this node, over what, and what to do if not. */
+function networkLines(network: NetworkStatus): string[] {
+  const { reachability, seen, advice, connections, relayed_connections: relayed, reservations } = network
+  const relays = reservations === 0 ? '' : `, a place at ${reservations} relays`
+  const lines = [
+    `network    ${reachability}: ${seen}; ${connections} connections, ${relayed} of them relayed${relays}`,
+  ]
+  return advice === '' ? lines : [...lines, `           -> ${advice}`]
 }
 
 function isAlive(pid: number): boolean {

@@ -1,8 +1,8 @@
 /** The Prometheus registry of one daemon: gauges from the status document at each scrape, counters from events. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { StepStats } from '@gym-node/gspo'
-import { DAEMON_STATES } from '../status.ts'
-import type { DaemonEvent, DaemonStatus, MemberStatus, RoundStatus } from '../status.ts'
+import { DAEMON_STATES, REACHABILITIES } from '../status.ts'
+import type { DaemonEvent, DaemonStatus, MemberStatus, NetworkStatus, RoundStatus } from '../status.ts'
 import { ERROR_CODE_LABELS } from './defaults.ts'
 import { METRICS, type MetricKey, type MetricSpec } from './metrics-catalogue.ts'
 
@@ -126,6 +126,8 @@ export class Metrics {
     this.#mirror('receivedBytes', status.ring.bytes_received)
     this.#mirror('viewChanges', status.ring.view_changes)
     this.#mirror('framesRejected', status.ring.frames_rejected)
+    this.#mirrorEach('rejected', 'code', status.ring.rejected)
+    if (status.ring.network !== null) this.#refreshNetwork(status.ring.network)
     if (status.last_step !== null) this.#refreshStep(status.last_step)
   }
 
@@ -145,6 +147,27 @@ export class Metrics {
     this.set('zeroVariance', stats.zeroVarianceFraction)
     this.set('completionLength', stats.completionLengthMean)
     this.set('throughput', stats.tokensPerSecond)
+    this.set('peakMemory', stats.peakMemoryBytes)
+  }
+
+  #refreshNetwork(network: NetworkStatus): void {
+    for (const state of REACHABILITIES)
+      this.set('reachability', state === network.reachability ? 1 : 0, { state })
+    this.set('reservations', network.reservations)
+    this.set('connections', network.connections - network.relayed_connections, { path: 'direct' })
+    this.set('connections', network.relayed_connections, { path: 'relay' })
+    this.#mirror('holePunches', network.hole_punches)
+    this.#mirrorEach('peersFound', 'source', network.found)
+    this.#mirror('dials', network.dials)
+    this.#mirrorEach('dialFailures', 'reason', network.dial_failures)
+    this.#mirrorEach('limitsHit', 'limit', network.limits)
+  }
+
+  /** Counters that the ring keeps by a name of its own fixed list. */
+  #mirrorEach(key: MetricKey, label: string, totals: Readonly<Record<string, number>>): void {
+    const counter = this.#counters.get(METRICS[key].name)
+    counter?.reset()
+    for (const [name, total] of Object.entries(totals)) counter?.inc({ [label]: name }, total)
   }
 
   /** A counter that the ring keeps itself: exported as it stands. */

@@ -1,5 +1,6 @@
 /** Whether others can dial this node, judged from what they answered, and what its operator can do about it. Pure. */
 import { multiaddr } from '@multiformats/multiaddr'
+import { isPrivateHost } from './addresses.ts'
 
 /** Every verdict, for metrics and schemas. */
 export const REACHABILITIES = ['unknown', 'loopback', 'public', 'local', 'relayed', 'closed'] as const
@@ -66,15 +67,6 @@ export function judgeReachability({ listening, answers, reservations }: ReachFac
     `${answers.length} peer${answers.length === 1 ? '' : 's'} could not dial back`,
     `open TCP port ${port} in firewall and router and name it in network.announce, or name a relay in network.relays`,
   )
-}
-
-/** Whether an IP address is of no use outside its own network: private, shared, link-local or loopback ranges. */
-export function isPrivateHost(host: string): boolean {
-  const h = host.toLowerCase().replace(/^::ffff:(?=\d+\.)/, '')
-  if (h.includes(':')) return h === '::1' || /^f[cd]/.test(h) || /^fe[89ab]/.test(h)
-  const [a = 0, b = 0] = h.split('.').map(Number)
-  if (a === 10 || a === 127 || a === 0 || (a === 169 && b === 254)) return true
-  return (a === 172 && b >= 16 && b < 32) || (a === 192 && b === 168) || (a === 100 && b >= 64 && b < 128)
 }
 
 /** Whether an IP address is of this machine only. */

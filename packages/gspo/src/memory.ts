@@ -11,7 +11,9 @@ import {
 import type { EngineDemand } from './engine/choose.ts'
 import type { WeightHolding } from './engine/engine.ts'
 import { GspoError } from './errors.ts'
-import type { ModelConfig } from './models/config.ts'
+import type { LinearAttentionConfig, ModelConfig } from './models/config.ts'
+import { CHUNK_TOKENS } from './models/delta-rule.ts'
+import { linearSizes } from './models/modules.ts'
 
 /** What the estimate needs besides the model's sizes. */
 export interface MemoryRequest {
@@ -55,20 +57,27 @@ const ASSUMED_SEEN_TOKENS = 256
 /**
  * Bytes that one token's activations take in one layer until the backward pass has used them: about six rows of the
  * hidden size, four of the queries and keys, five of the feed-forward and two of attention weights, and as much again
- * for gradients on their way and what the allocator cannot use.
+ * for gradients on their way and what the allocator cannot use. Linear attention keeps eight rows of what it convolves,
+ * six of its values, and for each head of values four keys and six rows of its chunk's matrices.
  */
 export function activationBytesPerLayer(config: ModelConfig): number {
   const { hiddenSize, heads, kvHeads, headSize, intermediateSize, moe } = config
   const feedForward = (isMoe: boolean): number =>
-    isMoe && moe !== null ? moe.expertsPerToken * moe.expertSize + moe.experts : intermediateSize
+    isMoe && moe !== null
+      ? moe.expertsPerToken * moe.expertSize + moe.experts + (moe.sharedExpertSize ?? 0)
+      : intermediateSize
+  const softmax = 4 * (heads + kvHeads) * headSize + 2 * heads * ASSUMED_SEEN_TOKENS
+  const recurrent = config.linear === null ? 0 : linearNumbers(config.linear)
   const perLayer = config.moeLayers.map(
-    (isMoe) =>
-      6 * hiddenSize +
-      4 * (heads + kvHeads) * headSize +
-      5 * feedForward(isMoe) +
-      2 * heads * ASSUMED_SEEN_TOKENS,
+    (isMoe, layer) =>
+      6 * hiddenSize + (config.linearLayers[layer] === true ? recurrent : softmax) + 5 * feedForward(isMoe),
   )
   return ACTIVATION_COPIES * FLOAT_BYTES * Math.max(...perLayer)
+}
+
+function linearNumbers(linear: LinearAttentionConfig): number {
+  const { channels, values } = linearSizes(linear)
+  return 8 * channels + 6 * values + linear.valueHeads * (4 * linear.keySize + 6 * CHUNK_TOKENS)
 }
 
 /**

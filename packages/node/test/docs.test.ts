@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { describe, it } from 'node:test'
 import type { Command } from 'commander'
 import { format } from 'prettier'
+import { commandsOf, reasonNotToRun } from '../../../test/docs/commands.ts'
 import { buildProgram } from '../src/cli/main.ts'
 import { generatedPages } from './docs-pages.ts'
 
@@ -34,6 +35,18 @@ describe('commands in the documentation', () => {
       }
     }
     assert.ok(checked > 20, `only ${checked} commands were found`)
+  })
+
+  it('are each run by npm run test:docs, or have a reason why not', async () => {
+    const pages = (await readdir(DOCS))
+      .filter((name) => name.endsWith('.md'))
+      .map((name) => new URL(name, DOCS))
+    for (const page of [...pages, new URL('../../../README.md', import.meta.url)])
+      for (const { line } of commandsOf(page.pathname, await readFile(page, 'utf8')))
+        assert.ok(
+          line.startsWith('gym-node ') || reasonNotToRun(line) !== null,
+          `${page.pathname}: nothing runs "${line}" (test/docs/commands.ts)`,
+        )
   })
 })
 

@@ -3,7 +3,7 @@
  * the nonce iv XOR n (RFC 8446, 5.3), so order is authenticated: a frame lost, repeated, moved or from the other
  * direction does not open. The counter is implicit, never sent, never reused; the key steps forward every 65536 frames.
  */
-import { createCipheriv, createDecipheriv } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto'
 import { MAX_FRAMES_PER_DIRECTION, MAX_FRAME_PAYLOAD_BYTES } from './defaults.ts'
 import { WireError } from './errors.ts'
 import type { FrameHeader } from './frame-header.ts'
@@ -20,6 +20,8 @@ class KeyClock {
   readonly #iv: Uint8Array
   readonly #nonce: Buffer
   #key: Uint8Array
+  /** the same key as Node wants it: from bytes it would make one for every frame, which costs as much as 64 KiB of AES */
+  #keyObject: KeyObject
   #frame = 0
 
   constructor({ key, iv }: DirectionKey) {
@@ -30,12 +32,13 @@ class KeyClock {
       )
     }
     this.#key = Uint8Array.from(key)
+    this.#keyObject = createSecretKey(this.#key)
     this.#iv = Uint8Array.from(iv)
     this.#nonce = Buffer.alloc(12)
   }
 
   /** Key and nonce of the next frame, each frame's once. Throws `KEY_EXHAUSTED`. */
-  tick(): { key: Uint8Array; nonce: Buffer } {
+  tick(): { key: KeyObject; nonce: Buffer } {
     const frame = this.#frame
     if (frame >= MAX_FRAMES_PER_DIRECTION) {
       throw new WireError('KEY_EXHAUSTED', `${frame} frames under one handshake, run a new one`)
@@ -44,6 +47,7 @@ class KeyClock {
       const next = nextKey(this.#key, keyGeneration(frame))
       this.#key.fill(0)
       this.#key = next
+      this.#keyObject = createSecretKey(next)
     }
     this.#frame = frame + 1
     this.#nonce.set(this.#iv)
@@ -52,7 +56,7 @@ class KeyClock {
     const low = (this.#nonce.readUInt32BE(8) ^ (frame % 2 ** 32)) >>> 0
     this.#nonce.writeUInt16BE(high, 6)
     this.#nonce.writeUInt32BE(low, 8)
-    return { key: this.#key, nonce: this.#nonce }
+    return { key: this.#keyObject, nonce: this.#nonce }
   }
 }
 

@@ -31,9 +31,25 @@ describe('engine auto', () => {
     assert.deepEqual(chooseEngine({ ...LARGE, bytes: 30 * 2 ** 30 }, GPU), {
       engine: 'onnx-cpu',
       reason: 'the model needs about 30.0 GB, NVIDIA GeForce RTX 4090 has 24.0 GB',
+      isGpuIdle: false,
     })
     const reason = 'this machine shows no GPU'
-    assert.deepEqual(chooseEngine(LARGE, { name: null, reason }), { engine: 'onnx-cpu', reason })
+    assert.deepEqual(chooseEngine(LARGE, { name: null, reason, isIdle: false }), {
+      engine: 'onnx-cpu',
+      reason,
+      isGpuIdle: false,
+    })
+  })
+
+  it('warns of a GPU that would pay and cannot be used', async () => {
+    const reason = "the GPU's Vulkan driver is missing"
+    for (const isIdle of [true, false]) {
+      const searchGpu = () => Promise.resolve({ name: null, reason, isIdle })
+      const engine = await createEngine('auto', { threads: 1, demand: LARGE, searchGpu })
+      assert.equal(engine.note.text, `onnx-cpu, chosen by auto: ${reason}`)
+      assert.equal(engine.note.isWarning, isIdle)
+      await engine.close()
+    }
   })
 
   it('names the engine and the reason in its note', async () => {
@@ -51,6 +67,7 @@ describe('engine auto', () => {
       const engine = await createEngine('auto', { threads: 1, demand: LARGE, searchGpu: async () => GPU })
       assert.equal(engine.name, 'onnx-cpu')
       assert.match(engine.note.text, /^onnx-cpu, chosen by auto: no GPU that WebGPU can use/)
+      assert.equal(engine.note.isWarning, true)
       await engine.close()
     } finally {
       if (hidden === undefined) delete process.env['VK_DRIVER_FILES']

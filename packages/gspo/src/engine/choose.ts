@@ -15,6 +15,8 @@ export interface EngineDemand {
 export interface EngineChoice {
   readonly engine: 'onnx-cpu' | 'onnx-webgpu'
   readonly reason: string
+  /** Whether the machine has a GPU that would pay and cannot be used. */
+  readonly isGpuIdle: boolean
 }
 
 /** Why a model belongs on the processor whatever GPU there is, or null: then it is worth looking for one. */
@@ -27,13 +29,14 @@ export function reasonForProcessor({ parameters, hasExperts }: EngineDemand): st
 
 /** Decides for a model that `reasonForProcessor` has nothing against. */
 export function chooseEngine(demand: EngineDemand, gpu: GpuSearch): EngineChoice {
-  if (gpu.name === null) return { engine: 'onnx-cpu', reason: gpu.reason }
+  if (gpu.name === null) return { engine: 'onnx-cpu', reason: gpu.reason, isGpuIdle: gpu.isIdle }
   if (gpu.memoryBytes !== null && gpu.memoryBytes < demand.bytes)
     return {
       engine: 'onnx-cpu',
       reason: `the model needs about ${gigabytes(demand.bytes)} GB, ${gpu.name} has ${gigabytes(gpu.memoryBytes)} GB`,
+      isGpuIdle: false,
     }
-  return { engine: 'onnx-webgpu', reason: `${gpu.name} computes` }
+  return { engine: 'onnx-webgpu', reason: `${gpu.name} computes`, isGpuIdle: false }
 }
 
 function millions(count: number): string {

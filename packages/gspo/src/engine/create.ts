@@ -37,19 +37,20 @@ export function weightsOf(name: EngineName): WeightHolding {
 
 /** A GPU where there is one and the model is worth it, else the processor; its note says why. */
 async function createBestEngine({ threads, demand, searchGpu = findGpu }: EngineOptions): Promise<Engine> {
-  const onProcessor = (reason: string): Engine => withReason(createOnnxCpuEngine({ threads }), reason)
+  const onProcessor = (reason: string, isWarning: boolean): Engine =>
+    withReason(createOnnxCpuEngine({ threads }), reason, isWarning)
   const reason = demand === undefined ? 'nothing is known of the model' : reasonForProcessor(demand)
-  if (demand === undefined || reason !== null) return onProcessor(reason ?? '')
+  if (demand === undefined || reason !== null) return onProcessor(reason ?? '', false)
   const choice = chooseEngine(demand, await searchGpu())
-  if (choice.engine === 'onnx-cpu') return onProcessor(choice.reason)
+  if (choice.engine === 'onnx-cpu') return onProcessor(choice.reason, choice.isGpuIdle)
   try {
-    return withReason(await createOnnxWebgpuEngine({ threads }), choice.reason)
+    return withReason(await createOnnxWebgpuEngine({ threads }), choice.reason, false)
   } catch (error) {
     if (!(error instanceof GspoError) || error.code !== 'ENGINE_UNAVAILABLE') throw error
-    return onProcessor(error.message)
+    return onProcessor(error.message, true)
   }
 }
 
-function withReason(engine: Engine, reason: string): Engine {
-  return { ...engine, note: { ...engine.note, text: `${engine.name}, chosen by auto: ${reason}` } }
+function withReason(engine: Engine, reason: string, isWarning: boolean): Engine {
+  return { ...engine, note: { text: `${engine.name}, chosen by auto: ${reason}`, isWarning } }
 }

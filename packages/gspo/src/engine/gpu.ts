@@ -18,8 +18,8 @@ export interface Gpu {
   readonly memoryBytes: number | null
 }
 
-/** A GPU, or why there is none. */
-export type GpuSearch = Gpu | { readonly name: null; readonly reason: string }
+/** A GPU, or why there is none to compute on; `isIdle` where the machine has one all the same. */
+export type GpuSearch = Gpu | { readonly name: null; readonly reason: string; readonly isIdle: boolean }
 
 /** Device files by which a machine's GPUs show: render nodes of every vendor, NVIDIA's own, and Windows' inside WSL. */
 const DEVICE_FILES = [
@@ -33,21 +33,27 @@ const SOFTWARE_DEVICE = /swiftshader|llvmpipe|lavapipe|softpipe|\bCPU\b|Basic Re
 /** Looks for a GPU; never throws. Where the machine has no device file of one, nothing is started. */
 export async function findGpu(): Promise<GpuSearch> {
   if (process.platform !== 'linux')
-    return { name: null, reason: `GPUs are looked for on Linux, this is ${process.platform}` }
+    return { name: null, reason: `GPUs are looked for on Linux, this is ${process.platform}`, isIdle: false }
   if ((await deviceFiles()).length === 0)
-    return { name: null, reason: 'this machine shows no GPU (/dev/dri/renderD*, /dev/nvidia*)' }
+    return {
+      name: null,
+      reason: 'this machine shows no GPU (/dev/dri/renderD*, /dev/nvidia*)',
+      isIdle: false,
+    }
   const { name, failure } = await probe()
-  if (failure !== null) return { name: null, reason: `WebGPU does not work here: ${failure}` }
+  if (failure !== null) return { name: null, reason: `WebGPU does not work here: ${failure}`, isIdle: true }
   return judgeDevice(name, name === null ? null : await memoryOf(name))
 }
 
 /** Whether the device that WebGPU took is a real GPU. Pure. */
 export function judgeDevice(name: string | null, memoryBytes: number | null): GpuSearch {
-  if (name === null) return { name, reason: 'the Vulkan loader did not say which device WebGPU took' }
+  if (name === null)
+    return { name, reason: 'the Vulkan loader did not say which device WebGPU took', isIdle: true }
   if (SOFTWARE_DEVICE.test(name))
     return {
       name: null,
       reason: `WebGPU took ${name}, which computes on the processor: the GPU's Vulkan driver is missing`,
+      isIdle: true,
     }
   return { name, memoryBytes }
 }

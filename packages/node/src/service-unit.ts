@@ -62,10 +62,15 @@ AmbientCapabilities=
 ProtectSystem=strict
 ProtectHome=read-only
 PrivateTmp=yes
+# Not PrivateDevices, which hides GPUs. NVIDIA's devices have other names before and since driver 545. Where
+# /dev/dri/renderD128 belongs to the group render, add with systemctl edit: SupplementaryGroups=render
 DevicePolicy=closed
 DeviceAllow=char-drm rw
+DeviceAllow=char-nvidia rw
+DeviceAllow=char-nvidiactl rw
 DeviceAllow=char-nvidia-frontend rw
 DeviceAllow=char-nvidia-uvm rw
+DeviceAllow=char-nvidia-caps rw
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes

@@ -98,7 +98,7 @@ export function addDeltaTools(delta: Command, outcome: Outcome): void {
     .argument('<file>', 'delta file')
     .addOption(out('delta file to write'))
     .action(async (file: string, flags: StoreFlags) => {
-      const { convertDelta } = await import('../delta-tools/export-import.ts')
+      const { convertDelta } = await import('../delta-tools/convert.ts')
       const { out: path, dtype, compression } = flags
       const converted = await convertDelta({
         input: file,

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { MAX_DELTA_FILE_BYTES } from '../defaults.ts'
+import { READ_CHUNK_BYTES } from '../delta-tools/defaults.ts'
 import { errnoOf, messageOf, NodeError } from '../errors.ts'
 
 /** The bytes of a regular file as a stream, and how many. Throws NodeError FILE_NOT_FOUND or FILE_UNREADABLE. */
@@ -26,7 +27,8 @@ export async function openDeltaFile(
 
 async function* readable(path: string): AsyncGenerator<Uint8Array> {
   try {
-    for await (const chunk of createReadStream(path)) yield chunk as Buffer
+    for await (const chunk of createReadStream(path, { highWaterMark: READ_CHUNK_BYTES }))
+      yield chunk as Buffer
   } catch (error) {
     throw new NodeError('FILE_UNREADABLE', `cannot read ${path}: ${messageOf(error)}`, { cause: error })
   }

@@ -1,10 +1,9 @@
-/** DELTA files in and out of memory for the delta tools. A signed file must verify before anything is done with it. */
+/** Whole DELTA files in and out of memory, for the tools that need an adapter at once (the others: delta-cursor.ts). A signed file must verify before anything is done with it. */
 
-import { createReadStream } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { decodeDeltaBuffer, encodeDelta, verifyDelta } from '@gym-node/wire'
-import type { DeltaCompression, DeltaDtype, DeltaMetadata, Identity } from '@gym-node/wire'
+import type { DeltaCompression, DeltaDtype, DeltaMetadata, DeltaTensorSource, Identity } from '@gym-node/wire'
 import { NodeError } from '../errors.ts'
 import { writeFileDurably } from '../state/atomic.ts'
 import { byName, type Adapter, type AdapterMatrix } from './adapter.ts'
@@ -25,14 +24,11 @@ export interface DeltaFile {
  * or the worker's name does not hold; WireError on bytes that are no DELTA file.
  */
 export async function readDeltaFile(path: string): Promise<DeltaFile> {
-  const found = await stat(path).catch((cause: unknown) => {
-    throw new NodeError('FILE_NOT_FOUND', `there is no delta file ${path}`, { cause })
-  })
-  if (!found.isFile()) throw new NodeError('FILE_UNREADABLE', `${path} is not a file`)
-  if (found.size > MAX_TOOL_DELTA_BYTES) {
+  const size = await requireDeltaFile(path)
+  if (size > MAX_TOOL_DELTA_BYTES) {
     throw new NodeError(
       'BAD_ADAPTER',
-      `${path} is ${found.size} bytes, the delta tools read up to ${MAX_TOOL_DELTA_BYTES}`,
+      `${path} is ${size} bytes, export, apply and import hold up to ${MAX_TOOL_DELTA_BYTES}`,
     )
   }
   const bytes = await readFile(path)
@@ -43,7 +39,7 @@ export async function readDeltaFile(path: string): Promise<DeltaFile> {
     matrices.push({ name, shape, values })
     dtypes.set(name, dtype)
   }
-  const verdict = await verifyDelta(createReadStream(path))
+  const verdict = await verifyDelta([bytes])
   const failed = verdict.checks.find(({ ok }) => !ok)
   if (delta.header.isSigned && failed !== undefined) {
     throw new NodeError(
@@ -60,10 +56,20 @@ export async function readDeltaFile(path: string): Promise<DeltaFile> {
   }
 }
 
+/** The size of the delta file at `path`, bytes. Throws NodeError FILE_NOT_FOUND or FILE_UNREADABLE. */
+export async function requireDeltaFile(path: string): Promise<number> {
+  const found = await stat(path).catch((cause: unknown) => {
+    throw new NodeError('FILE_NOT_FOUND', `there is no delta file ${path}`, { cause })
+  })
+  if (!found.isFile()) throw new NodeError('FILE_UNREADABLE', `${path} is not a file`)
+  return found.size
+}
+
 /** What `writeDeltaFile` writes. */
 export interface DeltaToFile {
   readonly metadata: DeltaMetadata
-  readonly matrices: readonly AdapterMatrix[]
+  /** Their values, or how to get them, in passes over all in order. */
+  readonly matrices: readonly (Omit<AdapterMatrix, 'values'> & Pick<DeltaTensorSource, 'values'>)[]
   readonly dtype: DeltaDtype
   readonly compression: DeltaCompression
   /** Signs; must be the worker that the metadata names. */

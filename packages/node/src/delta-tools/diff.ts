@@ -1,6 +1,7 @@
 /** How two adapters or deltas differ, tensor by tensor and in all (`delta diff`). */
 
 import { layoutDifference, type Adapter } from './adapter.ts'
+import { DeltaCursor } from './delta-cursor.ts'
 import { readDeltaFile } from './delta-file.ts'
 import { isPeftFolder, readPeftFolder } from './peft-folder.ts'
 
@@ -55,11 +56,20 @@ export function compareVectors(left: Float32Array, right: Float32Array): VectorD
 /** Compares two adapters. Pure. */
 export function diffAdapters(left: Adapter, right: Adapter): AdapterDifference {
   const layout = layoutDifference(left, right)
-  if (layout !== null) return { isEqual: false, layout, total: null, tensors: [] }
-  const tensors = left.matrices.map(({ name, values }, at) => ({
-    name,
-    ...compareVectors(values, right.matrices[at]?.values ?? new Float32Array(0)),
-  }))
+  if (layout !== null) return otherLayout(layout)
+  return summarise(
+    left.matrices.map(({ name, values }, at) => ({
+      name,
+      ...compareVectors(values, right.matrices[at]?.values ?? new Float32Array(0)),
+    })),
+  )
+}
+
+function otherLayout(layout: string): AdapterDifference {
+  return { isEqual: false, layout, total: null, tensors: [] }
+}
+
+function summarise(tensors: AdapterDifference['tensors']): AdapterDifference {
   const sum = (of: (tensor: VectorDifference) => number): number =>
     tensors.reduce((all, tensor) => all + of(tensor), 0)
   const root = (of: (tensor: VectorDifference) => number): number =>
@@ -78,12 +88,35 @@ export function diffAdapters(left: Adapter, right: Adapter): AdapterDifference {
     differing: sum(({ differing }) => differing),
     cosine: product / (leftNorm * rightNorm),
   }
-  return { isEqual: total.differing === 0, layout, total, tensors }
+  return { isEqual: total.differing === 0, layout: null, total, tensors }
+}
+
+/** Two delta files, one tensor of each in memory at a time. */
+async function diffDeltas(left: DeltaCursor, right: DeltaCursor): Promise<AdapterDifference> {
+  const namesOnly = ({ records }: DeltaCursor): Adapter => ({
+    matrices: records.map(({ name, shape }) => ({ name, shape, values: new Float32Array(0) })),
+    lora: null,
+  })
+  const layout = layoutDifference(namesOnly(left), namesOnly(right))
+  if (layout !== null) return otherLayout(layout)
+  const tensors: ({ name: string } & VectorDifference)[] = []
+  for (const [at, { name }] of left.records.entries())
+    tensors.push({ name, ...compareVectors(await left.values(at), await right.values(at)) })
+  return summarise(tensors)
 }
 
 /** Compares two files or folders, each a PEFT folder or a DELTA file. Throws what reading them throws. */
 export async function diffPaths(left: string, right: string): Promise<AdapterDifference> {
-  const read = async (path: string): Promise<Adapter> =>
-    (await isPeftFolder(path)) ? readPeftFolder(path) : (await readDeltaFile(path)).adapter
-  return diffAdapters(await read(left), await read(right))
+  const [isLeftFolder, isRightFolder] = [await isPeftFolder(left), await isPeftFolder(right)]
+  if (isLeftFolder || isRightFolder) {
+    const read = async (path: string, isFolder: boolean): Promise<Adapter> =>
+      isFolder ? readPeftFolder(path) : (await readDeltaFile(path)).adapter
+    return diffAdapters(await read(left, isLeftFolder), await read(right, isRightFolder))
+  }
+  const cursors = [await DeltaCursor.open(left), await DeltaCursor.open(right)] as const
+  try {
+    return await diffDeltas(...cursors)
+  } finally {
+    for (const cursor of cursors) await cursor.close()
+  }
 }

@@ -192,6 +192,20 @@ describe('the container files', () => {
     for (const [name] of nodes) assert.ok(prometheus.includes(`'${name}:${config.http.port}'`))
   })
 
+  const promtool = '/usr/bin/promtool'
+  const noPromtool = existsSync(promtool) ? false : 'no promtool here (apt-get install prometheus)'
+  it(
+    'configure a Prometheus that accepts them, with alerts that fire when they should',
+    { skip: noPromtool },
+    async () => {
+      const folder = fileURLToPath(new URL('docker/prometheus/', ROOT))
+      const config = await run(promtool, ['check', 'config', 'prometheus.yml'], { cwd: folder })
+      assert.match(config.stdout, /SUCCESS: prometheus.yml is valid/)
+      const alerts = await run(promtool, ['test', 'rules', 'rules.test.yml'], { cwd: folder })
+      assert.match(alerts.stdout, /SUCCESS/)
+    },
+  )
+
   it('are shell scripts that a POSIX shell can read', async () => {
     for (const script of ['up.sh', 'make-base.sh', 'test-ring.sh'])
       await run('sh', ['-n', fileURLToPath(new URL(`docker/${script}`, ROOT))])

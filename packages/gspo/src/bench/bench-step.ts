@@ -6,7 +6,7 @@ import { GspoError } from '../errors.ts'
 import { readModelConfig } from '../models/config.ts'
 import type { EngineName } from '../policy-types.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
-import { createTrainer } from '../trainer.ts'
+import { spawnTrainer } from '../process/spawn.ts'
 import type { StepStats } from '../trainer-types.ts'
 
 /** What to time. */
@@ -24,6 +24,8 @@ export interface BenchStepOptions {
   readonly loraRank: number
   readonly threads: number
   readonly use4bit: boolean
+  /** MB of 2^20 bytes; none when left out. */
+  readonly memoryLimitMb?: number
   readonly engine: EngineName
 }
 
@@ -34,7 +36,7 @@ export interface BenchStepReport {
   readonly forward_backward_s: number
   readonly optimizer_s: number
   readonly generated_tokens_per_s: number
-  /** Largest resident memory of this process, which runs everything, MB of 2^20 bytes. */
+  /** Largest resident memory of this process and the engine's in sum, MB of 2^20 bytes. */
   readonly peak_rss_mb: number
   readonly engine: string
   readonly steps: number
@@ -55,7 +57,7 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRep
   try {
     const dataset = path.join(folder, 'prompts.jsonl')
     await writeFile(dataset, await randomPrompts(options))
-    const trainer = await createTrainer({
+    const trainer = await spawnTrainer({
       model: options.model,
       dataset,
       rewards: [
@@ -69,6 +71,7 @@ export async function benchStep(options: BenchStepOptions): Promise<BenchStepRep
       learning_rate: 1e-4,
       threads: options.threads,
       use_4bit: options.use4bit,
+      ...(options.memoryLimitMb === undefined ? {} : { memory_limit_mb: options.memoryLimitMb }),
       engine: options.engine,
       seed: SEED,
     })
@@ -96,7 +99,9 @@ function report(stats: readonly StepStats[], engine: string): BenchStepReport {
     forward_backward_s: mean(({ seconds }) => seconds.forwardBackward),
     optimizer_s: mean(({ seconds }) => seconds.optimizer),
     generated_tokens_per_s: generatedTokens / generateSeconds,
-    peak_rss_mb: Math.round(process.resourceUsage().maxRSS / 1024),
+    peak_rss_mb: Math.round(
+      process.resourceUsage().maxRSS / 1024 + (stats.at(-1)?.peakMemoryBytes ?? 0) / 2 ** 20,
+    ),
     engine,
     steps: stats.length,
     generated_tokens_per_step: generatedTokens,

@@ -13,6 +13,7 @@ interface StepFlags {
   readonly loraRank: string
   readonly threads?: string
   readonly use4bit?: boolean
+  readonly memoryLimit?: string
   readonly engine: EngineName
 }
 
@@ -44,6 +45,7 @@ function stepCommand(): Command {
     .option('--lora-rank <n>', 'rank of the adapter', '16')
     .option('--threads <n>', 'threads of the engine (all cores)')
     .option('--use-4bit', 'keep the frozen weights in 4 bits')
+    .option('--memory-limit <mb>', 'memory of the engine, MB of 2^20 bytes')
     .addOption(
       new Option('--engine <name>', 'what computes')
         .choices(['auto', 'onnx-cpu', 'onnx-webgpu', 'tfjs'] satisfies EngineName[])
@@ -61,6 +63,9 @@ function stepCommand(): Command {
           loraRank: whole('--lora-rank', flags.loraRank),
           threads: flags.threads === undefined ? availableParallelism() : whole('--threads', flags.threads),
           use4bit: flags.use4bit === true,
+          ...(flags.memoryLimit === undefined
+            ? {}
+            : { memoryLimitMb: whole('--memory-limit', flags.memoryLimit) }),
           engine: flags.engine,
         }),
       )

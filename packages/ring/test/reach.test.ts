@@ -234,6 +234,35 @@ describe('a private network', () => {
   })
 })
 
+describe('allow and deny', () => {
+  it('keep others out of the ring, and a denied peer from connecting at all', async () => {
+    const [a, b, c, d] = [1, 2, 3, 4].map((n) => identityOf(n).peerId) as [string, string, string, string]
+    const first = await startNode(1, { minMembers: 2, allow: [b, d], deny: [d] })
+    const bootstrap = first.ring.addresses
+    const [friend, stranger, denied] = await Promise.all(
+      [2, 3, 4].map((n) => startNode(n, { minMembers: 2, bootstrap, allow: [a, b, c, d] })),
+    )
+    assert.ok(friend !== undefined && stranger !== undefined && denied !== undefined)
+    const all = [first, friend, stranger, denied]
+    try {
+      const signal = deadline(all)
+      await until(() => first.ring.status.network.limits.denied > 0, signal)
+      await until(
+        () =>
+          (first.ring.status.counters.rejected.PEER_DENIED ?? 0) > 0 ||
+          stranger.ring.status.network.connections > 0,
+        signal,
+      )
+      await until(() => friend.ring.peers().includes(a), signal)
+      assert.deepEqual(first.ring.peers(), [b])
+      assert.ok(!stranger.ring.peers().includes(a))
+      assert.ok(!denied.ring.peers().includes(a))
+    } finally {
+      await stopAll(all)
+    }
+  })
+})
+
 describe('reachability', () => {
   it('is decided by peers that dial back', async () => {
     const listen = ['/ip4/0.0.0.0/tcp/0']

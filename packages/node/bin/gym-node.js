@@ -54,7 +54,8 @@ function useCompileCache() {
 /** `gym-node` in the user's cache folder, or null. One level at a time: Node's recursive way can hang under /proc. */
 function makeCacheFolder() {
   try {
-    const base = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
+    // systemd names the service's own cache folder in CACHE_DIRECTORY.
+    const base = process.env.CACHE_DIRECTORY ?? process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
     const folder = join(base, 'gym-node')
     for (const level of [base, folder]) if (!existsSync(level)) mkdirSync(level, { mode: 0o700 })
     accessSync(folder, constants.W_OK)

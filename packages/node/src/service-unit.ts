@@ -50,6 +50,9 @@ RestartPreventExitStatus=${HOPELESS.join(' ')}
 DynamicUser=yes
 StateDirectory=gym-node
 StateDirectoryMode=0700
+# Prepared weights and compiled code; may be deleted while the service is stopped.
+CacheDirectory=gym-node
+CacheDirectoryMode=0700
 UMask=0077
 # An identity that is kept outside the state folder, for example encrypted with systemd-creds:
 #LoadCredential=ed25519.seed:/etc/gym-node/ed25519.seed

@@ -12,8 +12,12 @@ export const DEFAULT_AGGREGATE_INTERVAL = 4
 /** Silence after which a peer counts as lost, ms: several heartbeats, short against a round. */
 export const DEFAULT_PEER_TIMEOUT_MS = 5_000
 
-/** How long a stopping daemon waits for an all-reduce in progress to commit, ms; then it abandons the round. */
-export const STOP_GRACE_MS = 5_000
+/**
+ * How long a stopping daemon waits for an all-reduce in progress to commit, ms; then it abandons the round, and the
+ * others run it again. An exchange takes less; mostly the wait is for members that still train, which nobody stopping
+ * should wait for. With the second and a half that leaving may take, a stop stays under three seconds.
+ */
+export const STOP_GRACE_MS = 1_000
 
 /** How long a daemon that has reached `train.rounds` stays so that the others can commit the last round too, ms. */
 export const LAST_ROUND_LINGER_MS = 10_000

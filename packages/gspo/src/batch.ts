@@ -192,9 +192,14 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
     token_shares: { dims: [tokens, 1], values: shares.map((share) => share / counted) },
   }
   if (isChunked) {
-    const isToken = new Float32Array(tokens).fill(1)
-    isToken.set(promptValid)
-    feeds[LINEAR_INPUTS.isToken] = { dims: [tokens, 1], values: isToken }
+    feeds[LINEAR_INPUTS.isPromptToken] = {
+      dims: [prompts, promptLength],
+      values: Float32Array.from(promptValid),
+    }
+    feeds[LINEAR_INPUTS.isCompletionToken] = {
+      dims: [prompts, group, completionLength],
+      values: new Float32Array(rows * completionLength).fill(1),
+    }
     feeds[LINEAR_INPUTS.promptLevels] = levelsFeed(promptLength / promptChunks)
     feeds[LINEAR_INPUTS.completionLevels] = levelsFeed(completionLength / completionChunks)
   }

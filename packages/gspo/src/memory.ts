@@ -137,8 +137,7 @@ function segmentRange(
   { config, checkpointing = 'auto' }: MemoryRequest,
   { isInOnePiece = false }: BatchTokens,
 ): { least: number; most: number } {
-  // Layers of linear attention keep states that no segment can start from.
-  if (config.linear !== null || isInOnePiece || checkpointing === false) return { least: 1, most: 1 }
+  if (isInOnePiece || checkpointing === false) return { least: 1, most: 1 }
   return { least: checkpointing === true ? config.layers : 1, most: config.layers }
 }
 

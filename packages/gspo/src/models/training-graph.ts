@@ -57,6 +57,8 @@ function groupDims({ promptChunks, completionChunks }: BatchShape): GroupDims {
 /** Names of the inputs that only models with linear attention take. */
 export const LINEAR_INPUTS = {
   isToken: 'is_token',
+  isPromptToken: 'is_prompt_token',
+  isCompletionToken: 'is_completion_token',
   promptLevels: 'prompt_levels',
   completionLevels: 'completion_levels',
 } as const
@@ -71,7 +73,8 @@ export function maskNames(window: number | null): { prompt: string; completion: 
  * Outputs `logps` and `entropies` [N] of the scored tokens, and `below` when it is asked for (see `headScores`).
  * Inputs: prompt_ids [R, P], completion_ids [R, G, C], positions [T, 1], cos and sin, masks,
  * score_rows [N] (the token, of all T, whose output predicts), targets_0, targets_1, ... (N in all, a chunk of the
- * head each), inverse_temperature, for `below` vocabulary [1, V]; with linear attention is_token [T, 1] and the levels of both kinds of chunks.
+ * head each), inverse_temperature, for `below` vocabulary [1, V]; with linear attention is_prompt_token [R, P],
+ * is_completion_token [R, G, C] and the levels of both kinds of chunks.
  */
 export function scoreGraph(source: ModelSource, shape: BatchShape, withBelow = false): Graph {
   const g = new GraphBuilder()
@@ -233,9 +236,14 @@ function groupRecurrence(context: LayerContext, dims: GroupDims, shape: BatchSha
   const prompts = chunked(dims.prompts, shape.promptChunks, 'P', LINEAR_INPUTS.promptLevels)
   const rows = mulDims(dims.prompts, dims.group)
   const completions = chunked(rows, shape.completionChunks, 'C', LINEAR_INPUTS.completionLevels)
+  // Two inputs, since a graph without a layer of softmax attention learns the batch's sizes from nothing else.
+  const flag = (name: string, sizes: readonly Dim[]): Tensor =>
+    g.reshape(g.input(name, sizes), [mulDims(...sizes), 1])
+  const prompt = flag(LINEAR_INPUTS.isPromptToken, [dims.prompts, dims.promptLength])
+  const completion = flag(LINEAR_INPUTS.isCompletionToken, [dims.prompts, dims.group, dims.completionLength])
   return {
     core: groupLinear(context, config.linear, dims.group, prompts, completions),
-    isToken: g.input(LINEAR_INPUTS.isToken, [tokenCount(dims), 1]),
+    isToken: g.concat([prompt, completion], 0),
   }
 }
 

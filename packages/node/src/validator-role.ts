@@ -39,6 +39,7 @@ export async function runValidator(running: Running): Promise<void> {
     train: trainerSettings(config),
     openTrainer: engines.lend,
     outer: config.train.outer.kind,
+    overlap: config.train.overlap,
     hasWorkerSeeds: config.train.seed === null,
     config: config.validator,
     traceKeepRounds: config.train.trace_keep_rounds,

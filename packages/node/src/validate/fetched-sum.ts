@@ -42,8 +42,11 @@ export async function checkFetchedSum(
 ): Promise<CheckResult> {
   const agreed = async (round: number, sha3: string): Promise<Float32Array | null> => {
     for (const { peer_id: peerId } of record.contributions) {
-      const adapter = adapterWith(await fetchState(peerId, round), sha3)
-      if (adapter !== null) return adapter
+      // With overlap it is where the steps of the round after started.
+      for (const start of [round, round + 1]) {
+        const adapter = adapterWith(await fetchState(peerId, start), sha3)
+        if (adapter !== null) return adapter
+      }
     }
     return null
   }

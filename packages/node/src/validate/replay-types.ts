@@ -40,8 +40,8 @@ export interface ReplayExpectations {
   readonly commitment?: string
   /** The weight with which the ring counted this worker's vector: the completions it claims to have sampled. */
   readonly weight?: number
-  /** SHA3-256 (hex) of the adapter that the ring agreed on before the round. */
-  readonly adapterBefore?: string
+  /** SHA3-256 (hex) of the adapter that the ring agreed on before the round; with overlap also of the one before that. */
+  readonly adapterBefore?: string | readonly string[]
   /** The seed that this worker must use; `workerSeed(peerId)` in a ring of strangers. */
   readonly seed?: number
   /** The trainer's state after the worker's previous round, as replayed: its optimiser moments must go on. */

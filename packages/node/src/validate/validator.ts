@@ -42,6 +42,8 @@ export interface ValidatorParts {
   readonly hasWorkerSeeds: boolean
   /** How the job's mean delta moves the adapter. */
   readonly outer: 'average' | 'nesterov'
+  /** Whether the job's deltas are applied a round late; default false. */
+  readonly overlap?: boolean
   readonly config: ValidatorConfig
   /** Rounds for which the job's workers keep traces; a round that is older is passed over, not held against them. */
   readonly traceKeepRounds: number
@@ -275,7 +277,7 @@ export class Validator {
       })
     }
     const files = { delta, trace, base, residual }
-    const replayed = await this.#replay(record, contribution, files, signal)
+    const replayed = await this.#replay({ record, previous }, contribution, files, signal)
     if (replayed.ok && replayed.stateAfter !== null)
       this.#states.set(workerId, { round, state: replayed.stateAfter })
     const quality = await this.#quality(workerId, deltas, replayed.ok ? base : null, signal)
@@ -288,8 +290,17 @@ export class Validator {
     })
   }
 
+  /**
+   * With overlap the steps may have started before the round before this one was applied. Where that round is not known
+   * nothing is expected: the worker's word stands.
+   */
+  #bases(record: RoundRecord, previous: RoundRecord | undefined): { adapterBefore?: readonly string[] } {
+    if (this.#parts.overlap !== true) return { adapterBefore: [record.adapter_before] }
+    return previous === undefined ? {} : { adapterBefore: [record.adapter_before, previous.adapter_before] }
+  }
+
   #replay(
-    record: RoundRecord,
+    { record, previous: previousRecord }: Pick<Audited, 'record' | 'previous'>,
     { peer_id: workerId, weight, commitment }: RoundRecord['contributions'][number],
     files: Fetched,
     signal: AbortSignal,
@@ -302,7 +313,7 @@ export class Validator {
       workerId,
       weight,
       ...(commitment === null ? {} : { commitment }),
-      adapterBefore: record.adapter_before,
+      ...this.#bases(record, previousRecord),
       seed: hasWorkerSeeds ? workerSeed(workerId) : resolveConfig(train).seed,
       attestation: { ...this.#parts.attestation, now: now() },
       ...(previous?.round === record.round - 1 ? { previousState: previous.state } : {}),

@@ -45,7 +45,7 @@ export interface RingLimits {
 }
 
 export const DEFAULT_LIMITS: RingLimits = {
-  chunkBytes: 512 * 1024,
+  chunkBytes: 1024 * 1024,
   controlMessageBytes: 256 * 1024,
   controlMessagesPerSecond: 200,
   controlBurst: 2000,

@@ -1,10 +1,10 @@
 /**
  * Several nodes in one process: each samples its own share, takes `interval` local steps, and all adapters move to the
- * mean of their deltas, as a ring round does. Prints held-out accuracy over completions, to choose hyperparameters.
- * Usage: node --conditions=gym-source bench/local-sgd.ts --nodes 3 --interval 4 --rounds 53 --prompts 5 --lr 5e-4
+ * mean of their deltas, as a ring round does; with --overlap one round late, as train.overlap does. Prints held-out
+ * accuracy over completions, to choose hyperparameters.
+ * Usage: node --conditions=gym-source bench/local-sgd.ts --nodes 3 --interval 4 --rounds 53 --prompts 5 --lr 5e-4 [--overlap]
  */
 import { parseArgs } from 'node:util'
-import type { Trainer } from '@gym-node/gspo'
 import { createTrainer } from '@gym-node/gspo'
 import { createExaminer, TRL_SETTING } from './lib/arith.ts'
 
@@ -20,6 +20,7 @@ const { values: options } = parseArgs({
     beta2: { type: 'string', default: '0.999' },
     schedule: { type: 'string', default: 'constant' },
     warmup: { type: 'string', default: '0' },
+    overlap: { type: 'boolean', default: false },
   },
 })
 const nodes = Number(options.nodes)
@@ -52,6 +53,9 @@ const trainers = await Promise.all(
 )
 const started = performance.now()
 let completions = 0
+/** The shared adapter, and the mean delta that waits for its round with --overlap. */
+let shared = (await trainers[0]?.readAdapter()) ?? new Float32Array(0)
+let late: Float32Array | null = null
 for (let round = 1; round <= rounds; round++) {
   let reward = 0
   for (const trainer of trainers)
@@ -60,9 +64,14 @@ for (let round = 1; round <= rounds; round++) {
       completions += stats.completions
       reward += stats.rewardMean / (nodes * Number(options.interval))
     }
-  const mean = await averageAdapters(trainers)
+  const delta = meanDelta(await Promise.all(trainers.map((trainer) => trainer.readAdapter())), shared)
+  // One round late: the steps of the next round start before this round's delta is there.
+  const applied = options.overlap ? late : delta
+  late = delta
+  if (applied !== null) shared = shared.map((value, i) => value + (applied[i] ?? 0))
+  await Promise.all(trainers.map((trainer) => trainer.writeAdapter(shared)))
   if (round % Math.ceil(rounds / 6) !== 0 && round !== rounds) continue
-  const accuracy = await examiner.expectedAccuracy(mean)
+  const accuracy = await examiner.expectedAccuracy(shared)
   console.log(
     `round ${round}, ${completions} completions, reward ${reward.toFixed(3)}, held-out accuracy ${accuracy.toFixed(4)}, ${((performance.now() - started) / 1000).toFixed(1)} s`,
   )
@@ -70,15 +79,11 @@ for (let round = 1; round <= rounds; round++) {
 for (const trainer of trainers) await trainer.close()
 await examiner.close()
 
-/** Moves every trainer to the mean adapter: with a common start, the mean of adapters is the start plus the mean delta. */
-async function averageAdapters(all: readonly Trainer[]): Promise<Float32Array> {
-  const adapters = await Promise.all(all.map((trainer) => trainer.readAdapter()))
-  const mean = new Float32Array(adapters[0]?.length ?? 0)
-  for (let i = 0; i < mean.length; i++) {
+/** What the adapters have moved from `base`, on average. */
+function meanDelta(adapters: readonly Float32Array[], base: Float32Array): Float32Array {
+  return base.map((from, i) => {
     let sum = 0
-    for (const adapter of adapters) sum += adapter[i] ?? 0
-    mean[i] = sum / adapters.length
-  }
-  await Promise.all(all.map((trainer) => trainer.writeAdapter(mean)))
-  return mean
+    for (const adapter of adapters) sum += (adapter[i] ?? 0) - from
+    return sum / adapters.length
+  })
 }

@@ -62,11 +62,14 @@ export class Rendezvous {
     }
   }
 
-  /** Announces when it is due, or when this node's addresses have changed, as with a new relay. */
+  /**
+   * Announces when it is due, or when this node's addresses have changed, as with a new relay. While alone it is due
+   * every time: into a hash table that knows nobody yet an announcement goes without an error, and is lost.
+   */
   async #announce(): Promise<void> {
-    const { node, job, logger, announces } = this.#o
+    const { node, job, logger, announces, company } = this.#o
     const addresses = node.getMultiaddrs().join()
-    const isDue = performance.now() - this.#announcedAt > RENDEZVOUS_ANNOUNCE_MS
+    const isDue = company() === 0 || performance.now() - this.#announcedAt > RENDEZVOUS_ANNOUNCE_MS
     if (!announces || (!isDue && addresses === this.#announcedAs)) return
     try {
       await node.contentRouting.provide(jobKey(job), { signal: this.#deadline() })

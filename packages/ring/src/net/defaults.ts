@@ -51,6 +51,9 @@ export const RELAY_PLACES = 2
 export const RELAY_RETRY_MIN_MS = 1_000
 export const RELAY_RETRY_MAX_MS = 60_000
 
+/** A connected peer that has not said what it speaks is asked again after this long. */
+export const IDENTIFY_AGAIN_MS = 10_000
+
 /** Peers asked to dial back, how often anew, and how long one dial back may take. */
 export const REACH_PEERS = 3
 export const REACH_EVERY_MS = 15 * 60_000

@@ -8,7 +8,7 @@ import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
-import type { Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
+import type { Connection, Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import type { AddressManager, TransportManager } from '@libp2p/interface-internal'
 import type { Ping } from '@libp2p/ping'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
@@ -41,6 +41,8 @@ export interface NodeOptions {
 export interface BuiltNode {
   readonly node: Libp2p
   readonly ping: Ping
+  /** asks a peer what it is once more: libp2p asks once, and a machine under load may miss the answer */
+  readonly identify: (connection: Connection) => Promise<void>
   readonly transports: TransportManager
   /** gym nodes on the local network; libp2p's own event would mix them with every node of the DHT */
   readonly onMdnsPeer: (handler: (peer: PeerInfo) => void) => void
@@ -109,6 +111,9 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
   return {
     node,
     ping: node.services.ping,
+    identify: async (connection) => {
+      await node.services.identify.identify(connection, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
+    },
     transports: parts.transportManager,
     onMdnsPeer: (handler) => {
       heard.mdns = handler

@@ -5,7 +5,7 @@
 import { BookKeeper } from '../discovery/book-keeper.ts'
 import { Rendezvous } from '../discovery/rendezvous.ts'
 import type { RingLimits } from '../defaults.ts'
-import { BOOK_HEAD_START_MS, REACH_EVERY_MS, REACH_PEERS } from './defaults.ts'
+import { BOOK_HEAD_START_MS, IDENTIFY_AGAIN_MS, REACH_EVERY_MS, REACH_PEERS } from './defaults.ts'
 import type { RingError } from '../errors.ts'
 import { judgeReachability, portOf, type DialBack, type ReachVerdict } from '../reach/reachability.ts'
 import { ReachService } from '../reach/reach-service.ts'
@@ -43,6 +43,7 @@ export class Network {
   readonly #book: BookKeeper | null
   readonly #answers = new Map<string, DialBack & { readonly at: number }>()
   readonly #asking = new Set<string>()
+  readonly #identifyAt = new Map<string, number>()
   #verdict: ReachVerdict
   #timer: NodeJS.Timeout | null = null
   #tending: Promise<void> = Promise.resolve()
@@ -131,6 +132,7 @@ export class Network {
   async #tend(): Promise<void> {
     const { options } = this.#p
     this.#book?.saveIfDue()
+    await this.#identifyAll()
     if (options.reachability === true) this.#askPeers()
     this.#judge()
     const relay = options.relay ?? 'off'
@@ -138,6 +140,23 @@ export class Network {
     // Until somebody has answered, a node that may turn out to be reachable takes no place from one that is not.
     const isDecided = options.reachability !== true || this.#answers.size > 0
     if (needsPlace && (relay === 'always' || isDecided)) await this.#relays.keep()
+  }
+
+  /** Who has not said what it speaks is unknown to the hash table and no relay: it is asked again. */
+  async #identifyAll(): Promise<void> {
+    const { node, identify } = this.#p.built
+    const now = performance.now()
+    for (const connection of node.getConnections()) {
+      const at = this.#identifyAt.get(connection.id)
+      this.#identifyAt.set(connection.id, at ?? now + IDENTIFY_AGAIN_MS)
+      if (at === undefined || now < at) continue
+      this.#identifyAt.set(connection.id, now + IDENTIFY_AGAIN_MS)
+      const known = await node.peerStore.get(connection.remotePeer).catch(() => null) // not known at all
+      if (known !== null && known.protocols.length > 0) continue
+      await identify(connection).catch((err: unknown) => this.#p.logger.debug({ err }, 'no identify'))
+    }
+    const open = new Set(node.getConnections().map(({ id }) => id))
+    for (const id of this.#identifyAt.keys()) if (!open.has(id)) this.#identifyAt.delete(id)
   }
 
   /** Asks peers over direct connections, each again when its answer has become old. */

@@ -1,7 +1,8 @@
 /** The order of the ring: against brute force for up to eight points, and a ring over two continents. */
 import { describe, it } from 'node:test'
 import assert from 'node:assert/strict'
-import { LEAST_GAIN, orderMembers } from '../src/order/order.ts'
+import { LEAST_GAIN, orderMembers, type PathTable } from '../src/order/order.ts'
+import { PathMeter } from '../src/order/path-meter.ts'
 import { MachineRig } from './machine-rig.ts'
 import { MAX_RTT_MS, MAX_ROW, Paths } from '../src/order/path-table.ts'
 import { shortTour, tourLength, type Cost } from '../src/order/tour.ts'
@@ -155,6 +156,40 @@ describe('the table of paths', () => {
     assert.ok(paths.note('b', [['a', 150]]))
     for (let k = 0; k < 1_000; k += 1) paths.note(`x${k}`, [])
     assert.ok(paths.table.size <= 256)
+  })
+})
+
+describe('the path meter', () => {
+  it('measures whoever is there, tells a row once, and passes on what is new', async () => {
+    const told: [from: string, to: string, row: string][] = []
+    const tables = new Map<string, PathTable>()
+    const meters = new Map<string, PathMeter>()
+    const ids = ['x', 'y', 'z']
+    for (const self of ids) {
+      const meter: PathMeter = new PathMeter({
+        self,
+        peers: () => ids.filter((id) => id !== self),
+        measure: async (peer) => (peer === 'z' || self === 'z' ? 100 : 5),
+        tell: (to, message) => {
+          told.push([self, to, JSON.stringify(message.row)])
+          meters.get(to)?.onRow(self, message.row)
+        },
+        onChanged: (paths) => void tables.set(self, paths),
+      })
+      meters.set(self, meter)
+    }
+    for (let turn = 0; turn < 3; turn += 1) {
+      for (const meter of meters.values()) meter.look()
+      await new Promise(setImmediate)
+    }
+    // Three members told two others each, once, although they looked three times.
+    assert.equal(told.length, 6)
+    for (const id of ids) {
+      const table = tables.get(id)
+      assert.equal(table?.get('x')?.get('y'), 5)
+      assert.equal(table?.get('y')?.get('z'), 100)
+      assert.equal(table?.get('z')?.get('x'), 100)
+    }
   })
 })
 

@@ -115,7 +115,7 @@ export class RoundRunner {
     const facts: RoundFacts = { view, round: pending.round, totalWeight: total, contributions }
     const { length } = pending.vector
     const mean = this.#memory.take(length)
-    // bf16 loses a 512th at most, evenly up and down; only the coarse steps of int8 need to be made good.
+    // bf16 loses a 256th at most, evenly up and down; only the coarse steps of int8 need to be made good.
     const residual = this.#o.wire !== 'int8' || links === null ? null : this.#residuals.take(length)
     try {
       const hash =

@@ -38,9 +38,9 @@ export class Gloo {
     return this.#rssMb
   }
 
+  /** The end of its input is its sign to end its ranks and itself. */
   stop(): void {
     this.#child.stdin?.end()
-    this.#child.kill('SIGTERM')
   }
 
   async #next(): Promise<string> {

@@ -23,9 +23,9 @@ const config: GSPOConfig = {
   seed: 11,
 }
 
-/** What two equal steps must share: everything but the seconds. */
+/** What two equal steps must share: everything but what was measured of the machine, time and memory. */
 const essence = ({ stats, trace, samples }: StepRecord): unknown => {
-  const timeless = { ...stats, seconds: null, tokensPerSecond: null }
+  const timeless = { ...stats, seconds: null, tokensPerSecond: null, peakMemoryBytes: null }
   return { timeless, trace, samples }
 }
 const withTrainer = async <T>(

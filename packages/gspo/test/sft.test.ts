@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { loadFullModel } from '../src/full-model.ts'
+import { parseModelConfig } from '../src/models/config.ts'
+import { fullLayout } from '../src/models/full-graph.ts'
 import type { SftConfig } from '../src/sft/config.ts'
 import { runSft } from '../src/sft/run-sft.ts'
 import { initialWeights } from '../src/sft/weights.ts'
@@ -66,7 +68,7 @@ describe('initialWeights', () => {
   it('draws matrices with the given deviation and sets norms to one', async () => {
     const model = await loadFullModel({ modelDir: ARITH.model, threads: 1 })
     await model.close()
-    const weights = initialWeights(model.layout, 0.02, 3)
+    const weights = initialWeights(model.layout, { range: 0.02, seed: 3, zeroCentredNorms: false })
     const embedding = model.layout.tensors.find(({ name }) => name === 'model.embed_tokens.weight')
     const norm = model.layout.tensors.find(({ name }) => name === 'model.norm.weight')
     assert.ok(embedding !== undefined && norm !== undefined)
@@ -77,5 +79,23 @@ describe('initialWeights', () => {
     assert.ok(Math.abs(mean) < 4 * (0.02 / Math.sqrt(values.length)))
     assert.ok(Math.abs(deviation / 0.02 - 1) < 4 / Math.sqrt(2 * values.length))
     assert.deepEqual(weights.subarray(norm.offset, norm.offset + 128), new Float32Array(128).fill(1))
+  })
+
+  it('starts norms that add 1 themselves at 0, and decays as transformers does', async () => {
+    const hybrid = new URL('../../../test/golden/models/qwen3-next/config.json', import.meta.url)
+    const layout = fullLayout(parseModelConfig(JSON.parse(await readFile(hybrid, 'utf8')), {}))
+    const weights = initialWeights(layout, { range: 0.02, seed: 3, zeroCentredNorms: true })
+    const of = (name: string): number[] => {
+      const found = layout.tensors.find((tensor) => tensor.name === name)
+      assert.ok(found, name)
+      const size = found.shape.reduce((product, dim) => product * dim, 1)
+      return [...weights.subarray(found.offset, found.offset + size)]
+    }
+    assert.ok(of('model.norm.weight').every((value) => value === 0))
+    assert.ok(of('model.layers.3.self_attn.q_norm.weight').every((value) => value === 0))
+    assert.ok(of('model.layers.0.linear_attn.norm.weight').every((value) => value === 1))
+    assert.ok(of('model.layers.0.linear_attn.dt_bias').every((value) => value === 1))
+    const rates = of('model.layers.0.linear_attn.A_log').map(Math.exp)
+    assert.ok(rates.every((rate) => rate > 0.0099 && rate < 16.001) && new Set(rates).size === rates.length)
   })
 })

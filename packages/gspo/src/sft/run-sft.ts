@@ -85,7 +85,9 @@ async function train(run: SftRun, { onProgress, signal }: SftOptions): Promise<S
   const { layout } = model
   const parameters = layout.tensors.map(({ offset, shape }) => ({ offset, length: sizeOf(shape) }))
   const order = createDataOrder(training.length, config.seed, true)
-  let weights = initialWeights(layout, await initializerRange(config.model), config.seed)
+  const { zeroCentredNorms } = await readModelConfig(config.model)
+  const range = await initializerRange(config.model)
+  let weights = initialWeights(layout, { range, seed: config.seed, zeroCentredNorms })
   let optimizer = adamwInit(layout.length, layout.tensors.length)
   for (let step = 1; ; step++) {
     await yieldToEvents()

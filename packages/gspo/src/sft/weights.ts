@@ -19,13 +19,24 @@ const COPIED = [
   'chat_template.jinja?',
 ]
 
-/** Matrices normal with deviation `range`, norms 1, biases 0; a pure function of the seed. */
-export function initialWeights(layout: FullLayout, range: number, seed: number): Float32Array {
+/**
+ * Matrices normal with deviation `range`, norms 1 (0 where the family adds 1 itself), biases 0, and decays of linear
+ * attention with rates uniform in 0.01 to 16; a pure function of the seed.
+ */
+export function initialWeights(
+  layout: FullLayout,
+  { range, seed, zeroCentredNorms }: { range: number; seed: number; zeroCentredNorms: boolean },
+): Float32Array {
   const values = new Float32Array(layout.length)
   for (const [index, { name, shape, offset }] of layout.tensors.entries()) {
-    if (name.endsWith('.bias')) continue
-    for (let i = 0; i < sizeOf(shape); i++)
-      values[offset + i] = shape.length === 1 ? 1 : range * normal(seed, index, i)
+    const own = values.subarray(offset, offset + sizeOf(shape))
+    if (name.endsWith('.A_log'))
+      own.forEach((_, i) => (own[i] = Math.log(0.01 + 15.99 * uniform(seed, STREAM.weights, index, 0, i))))
+    else if (shape.length > 1) own.forEach((_, i) => (own[i] = range * normal(seed, index, i)))
+    else if (name.endsWith('norm.weight'))
+      // The gated norm inside linear attention is centred on 1 in every family.
+      own.fill(zeroCentredNorms && !name.endsWith('.linear_attn.norm.weight') ? 0 : 1)
+    else if (!name.endsWith('.bias')) own.fill(1)
   }
   return values
 }

@@ -112,4 +112,7 @@ async function* messages(): AsyncGenerator<[Order]> {
   for (;;) yield (await once(process, 'message')) as [Order]
 }
 
-if (import.meta.main) await member()
+if (import.meta.main) {
+  process.on('disconnect', () => process.exit(0)) // goes with the benchmark, however that ends
+  await member()
+}

@@ -20,6 +20,10 @@ const NOT_RUN: readonly { readonly matches: RegExp; readonly reason: string }[] 
     matches: /^npm install --global /,
     reason: 'bench/first-step.ts installs the packed packages and trains',
   },
+  {
+    matches: /^(TORCH_PYTHON=\S+ )?node --conditions=gym-source bench\//,
+    reason: 'a benchmark: minutes, and numbers that a test cannot judge',
+  },
   { matches: /^npm install @tensorflow\//, reason: 'optional engines; engine tests of gspo run them' },
   {
     matches: /--bootstrap \/ip4\/203\.0\.113\./,

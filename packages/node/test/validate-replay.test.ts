@@ -194,9 +194,11 @@ describe('a cheat', () => {
   })
 
   it('that starts from another base is caught by the ring’s hash, before anything is computed', async () => {
+    const { adapterBefore } = expected
+    assert.ok(typeof adapterBefore === 'string')
     const verdict = await caught(
       { ...round2, base: round1.base },
-      { metadata: { state_before: expected.adapterBefore ?? '' } },
+      { metadata: { state_before: adapterBefore } },
       ['base_state', 'steps'],
       /the base adapter's hash is [0-9a-f]{64}, expected/,
     )

@@ -101,6 +101,7 @@ const ring = await createRing({
 let leaving = false
 let round: AbortController | null = null
 const CANCELLED = new Error('cancelled')
+process.on('disconnect', () => process.exit(0)) // goes with the test, however that ends
 process.on('message', (order: WorkerOrder) => {
   switch (order) {
     case 'leave':

@@ -7,6 +7,7 @@ const config = JSON.parse(process.argv[2] ?? '') as BenchWorkerConfig
 const report = (value: BenchWorkerReport): void => {
   process.send?.(value)
 }
+process.on('disconnect', () => process.exit(0)) // goes with the benchmark, however that ends
 let round = 0
 const silent = (): void => undefined
 let stored: Uint8Array | null = null

@@ -65,6 +65,7 @@ function show(next) {
   controls.show(next)
   showTiles(next)
   showFacts(next)
+  showVerdicts(next.verdicts)
   showError(next.last_error)
 }
 
@@ -103,6 +104,13 @@ function showFacts(next) {
     ['Version', next.version],
     ['Up', span((Date.now() - Date.parse(next.started_at)) / 1000)],
   ])
+}
+
+/** What validators said of this node's deltas, or a validator of others'; nothing where none has spoken. */
+function showVerdicts({ accepted, rejected, unavailable, last }) {
+  const counts = Object.entries({ accepted, rejected, unavailable }).filter(([, count]) => count > 0)
+  setText('verdicts', counts.map(([name, count]) => `${number(count)} ${name}`).join(' · '))
+  byId('verdicts').title = last === null ? '' : `round ${last.round}: ${[last.result, ...last.failed].join(', ')}`
 }
 
 function showError(error) {

@@ -129,7 +129,18 @@ export function statusDocument(parts: Partial<DaemonStatus> = {}): DaemonStatus 
     last_step: stepStats(1247),
     last_round: roundStatus(311),
     last_delta: null,
-    verdicts: { accepted: 0, rejected: 0, unavailable: 0, last: null },
+    verdicts: {
+      accepted: 12,
+      rejected: 1,
+      unavailable: 0,
+      last: {
+        round: 309,
+        worker_id: fakePeerId(0),
+        validator_id: fakePeerId(1),
+        result: 'rejected',
+        failed: ['adapter'],
+      },
+    },
     last_error: null,
     ...parts,
   }

@@ -107,6 +107,7 @@ describe('the dashboard', { skip }, () => {
     assert.equal(await page.locator('.uplot canvas').count(), 5)
     assert.equal(await page.locator('#deltas tr').count(), 30)
     assert.equal(await page.locator('#deltas [data-tone=bad]').textContent(), 'does not verify')
+    assert.equal(await page.locator('#verdicts').textContent(), '12 accepted · 1 rejected')
     assert.match((await page.locator('#log li').nth(3).textContent()) ?? '', /PEER_LOST/)
     assert.deepEqual(problems, [])
     assert.deepEqual(foreign, [])

@@ -37,7 +37,11 @@ try {
       ...(values.cold ? ['--cache', join(folder, 'cache')] : []),
       ...tarballs,
     ],
-    { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] },
+    {
+      cwd: folder,
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip' }, // as docs/QUICK-START.md says
+    },
   )
   const installed = since()
   const demo = join(prefix, 'lib/node_modules/gym-node/demo/arith-model')

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -31,6 +31,9 @@ const ENDLESS: readonly { readonly matches: RegExp; readonly shows: RegExp }[] =
   { matches: /^gym-node top /, shows: /worker of job/ },
   { matches: /^gym-node logs --follow /, shows: /\d{2}:\d{2}:\d{2}/ },
 ]
+
+/** A line that shows nothing for so long (ms) has failed. */
+const LONGEST_COMMAND_MS = 30_000
 
 const folder = await mkdtemp(join(tmpdir(), 'gym-docs-'))
 const closers: (() => Promise<void>)[] = []
@@ -126,7 +129,10 @@ async function furnish(cwd: string, ring: string): Promise<void> {
   await cp(state(0, 'traces/round-2.trace'), join(cwd, 'round-7.trace'))
   await cp(state(0, 'traces/round-2.state'), join(cwd, 'round-7.state'))
   // Pages that make their own configuration with `init` do so in a folder without one.
-  if (!cwd.endsWith('README.md')) await cp(`${join(ring, 'node-0')}.yaml`, join(cwd, 'gym.yaml'))
+  if (cwd.endsWith('README.md')) return
+  // A reader's daemon has no last round.
+  const settings = await readFile(`${join(ring, 'node-0')}.yaml`, 'utf8')
+  await writeFile(join(cwd, 'gym.yaml'), settings.replace(/^ *rounds: .*\n/m, ''))
 }
 
 async function makeRing(): Promise<string> {
@@ -141,13 +147,16 @@ async function makeRing(): Promise<string> {
 async function runUntil(args: readonly string[], cwd: string, shows: RegExp): Promise<void> {
   const child = spawn(process.execPath, [GYM_NODE, ...args], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+  const deadline = setTimeout(() => child.kill('SIGKILL'), LONGEST_COMMAND_MS)
   let text = ''
   for await (const part of child.stdout.setEncoding('utf8')) {
     text += String(part)
     if (shows.test(text)) child.kill('SIGINT')
   }
-  assert.equal(await ended, 0)
+  const code = await ended
+  clearTimeout(deadline)
   assert.match(text, shows)
+  assert.equal(code, 0)
 }
 
 async function pages(): Promise<string[]> {

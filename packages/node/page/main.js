@@ -110,7 +110,8 @@ function showFacts(next) {
 function showVerdicts({ accepted, rejected, unavailable, last }) {
   const counts = Object.entries({ accepted, rejected, unavailable }).filter(([, count]) => count > 0)
   setText('verdicts', counts.map(([name, count]) => `${number(count)} ${name}`).join(' · '))
-  byId('verdicts').title = last === null ? '' : `round ${last.round}: ${[last.result, ...last.failed].join(', ')}`
+  byId('verdicts').title =
+    last === null ? '' : `round ${last.round}: ${[last.result, ...last.failed].join(', ')}`
 }
 
 function showError(error) {

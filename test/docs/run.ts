@@ -30,6 +30,7 @@ const READER = {
 const ENDLESS: readonly { readonly matches: RegExp; readonly shows: RegExp }[] = [
   { matches: /^gym-node top /, shows: /worker of job/ },
   { matches: /^gym-node logs --follow /, shows: /\d{2}:\d{2}:\d{2}/ },
+  { matches: /^gym-node relay /, shows: /^relay \/ip4\//m },
 ]
 
 /** A line that shows nothing for so long (ms) has failed. */
@@ -145,18 +146,19 @@ async function makeRing(): Promise<string> {
 
 /** Runs a command until its output shows what is awaited, then stops it as a person would. */
 async function runUntil(args: readonly string[], cwd: string, shows: RegExp): Promise<void> {
-  const child = spawn(process.execPath, [GYM_NODE, ...args], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [GYM_NODE, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
   const deadline = setTimeout(() => child.kill('SIGKILL'), LONGEST_COMMAND_MS)
   let text = ''
-  for await (const part of child.stdout.setEncoding('utf8')) {
-    text += String(part)
-    if (shows.test(text)) child.kill('SIGINT')
-  }
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (part: string) => {
+      text += part
+      if (shows.test(text)) child.kill('SIGINT')
+    })
   const code = await ended
   clearTimeout(deadline)
   assert.match(text, shows)
-  assert.equal(code, 0)
+  assert.equal(code, 0, text.slice(-400))
 }
 
 async function pages(): Promise<string[]> {

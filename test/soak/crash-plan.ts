@@ -2,6 +2,7 @@
  * The plan of a crash soak: who is killed, when, and when it comes back. A pure function of the seed, so a failing run
  * is repeated by its seed; moments hang on what a daemon has just done, not on the clock.
  */
+import { seededRandom } from '../../packages/node/test/observe-fixtures.ts'
 
 /** What a victim has just said when its last milliseconds begin. */
 export const MOMENTS = ['starting', 'listening', 'training', 'written', 'reducing', 'committed'] as const
@@ -33,7 +34,7 @@ const TWO_SHARE = 0.15
 
 /** An endless plan for `nodes` daemons. */
 export function* crashPlan(seed: number, nodes: number): Generator<Crash, never> {
-  const random = mulberry32(seed)
+  const random = seededRandom(seed)
   const below = (count: number): number => Math.floor(random() * count)
   for (;;) {
     const order = shuffled(nodes, below)
@@ -64,15 +65,4 @@ function shuffled(count: number, below: (count: number) => number): number[] {
     order[other] = moved
   }
   return order
-}
-
-/** Numbers in [0, 1) from a seed (mulberry32, public domain, by Tommy Ettinger). */
-function mulberry32(seed: number): () => number {
-  let a = seed >>> 0
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0
-    let t = Math.imul(a ^ (a >>> 15), 1 | a)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
 }

@@ -39,6 +39,7 @@ import type {
 } from './policy-types.ts'
 import { engineDemand, planTraining, type MemoryRequest } from './memory.ts'
 import { runSegments } from './segments.ts'
+import { emptyScores, scatterScores } from './token-scores.ts'
 import { hashFiles, openCheckpoint, type Checkpoint } from './weights/checkpoint.ts'
 import { prepareCheckpoint, type MatrixUses } from './weights/prepare.ts'
 
@@ -368,27 +369,6 @@ class GraphPolicy implements Policy {
     if (!(temperature > 0))
       throw new GspoError('BAD_OPTION', `temperature is ${temperature}; the loss needs one above 0`)
     return { ...this.ropeFeeds(part.positions), inverse_temperature: scalarFeed(1 / temperature) }
-  }
-}
-
-function emptyScores({ rows, completionLength }: TokenBatch): TokenScores {
-  return {
-    logps: new Float32Array(rows * completionLength),
-    entropies: new Float32Array(rows * completionLength),
-  }
-}
-
-function scatterScores(
-  scores: TokenScores & Partial<DrawScores>,
-  batch: TokenBatch,
-  part: PackedBatch,
-  out: Readonly<Record<string, Feed>>,
-): void {
-  const base = part.firstRow * batch.completionLength
-  for (const name of ['logps', 'entropies', 'below'] as const) {
-    const [into, values] = [scores[name], out[name]?.values]
-    if (into === undefined) continue
-    for (const [index, slot] of part.slots.entries()) into[base + slot] = values?.[index] ?? NaN
   }
 }
 

@@ -8,6 +8,7 @@ import type { Tensor } from '../src/graph/ops.ts'
 import { CHUNK_TOKENS, chunkLevels, deltaRule, unitLowerInverse } from '../src/models/delta-rule.ts'
 import { numbers } from './primitive-cases.ts'
 import { runReference, type Value } from './reference-engine.ts'
+import { worst } from './loss-fixtures.ts'
 
 interface Sizes {
   heads: number
@@ -91,14 +92,6 @@ function tokenByToken(sizes: Sizes, feeds: Feeds): { output: Float64Array; state
     }
   }
   return { output, state }
-}
-
-function worst(seen: ArrayLike<number>, expected: ArrayLike<number>): number {
-  assert.equal(seen.length, expected.length)
-  let most = 0
-  for (let i = 0; i < seen.length; i++)
-    most = Math.max(most, Math.abs((seen[i] ?? NaN) - (expected[i] ?? NaN)))
-  return most
 }
 
 describe('delta rule', () => {

@@ -3,21 +3,12 @@ import assert from 'node:assert/strict'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import * as tf from '@tensorflow/tfjs-core'
-import { loadPolicy, type LossBatch, type LossConfig, type Policy } from '../src/policy.ts'
+import { loadPolicy, type LossBatch, type Policy } from '../src/policy.ts'
+import { SEQUENCE_LOSS } from './loss-fixtures.ts'
 
 const GOLDEN = path.join(import.meta.dirname, '../../../test/golden/models')
 const LORA = { rank: 4, alpha: 8, targets: ['q_proj', 'v_proj', 'up_proj'] as const, useRslora: false }
-const LOSS: LossConfig = {
-  importance_sampling_level: 'sequence',
-  loss_type: 'grpo',
-  epsilon: 3e-4,
-  epsilon_high: 4e-4,
-  beta: 0,
-  use_bias_correction_kl: false,
-  temperature: 1,
-  max_completion_length: 5,
-  router_aux_loss_coef: 0.01,
-}
+const LOSS = { ...SEQUENCE_LOSS, router_aux_loss_coef: 0.01 }
 const PROMPTS = [Int32Array.of(11, 12, 13, 14), Int32Array.of(21, 22)]
 
 /** Two rows of one prompt, one completion shorter than the other. */

@@ -8,6 +8,7 @@ import type { GSPOConfig } from '../src/config.ts'
 import { loadPolicy, type Policy, type PolicyOptions, type TokenBatch } from '../src/policy.ts'
 import { createTrainer } from '../src/trainer.ts'
 import { ARITH } from './arith.ts'
+import { worst } from './loss-fixtures.ts'
 
 const MODEL = path.join(import.meta.dirname, '../../../test/golden/models/qwen3-next')
 const TARGETS = ['q_proj', 'in_proj_qkvz', 'in_proj_ba', 'out_proj', 'down_proj'] as const
@@ -20,14 +21,6 @@ const OPTIONS: PolicyOptions = {
 
 /** Reference noise of this checkpoint's logits is up to 7e-5 (golden/README.md); log-probabilities are differences. */
 const TOLERANCE = 5e-4
-
-function worst(seen: ArrayLike<number>, expected: ArrayLike<number>): number {
-  assert.equal(seen.length, expected.length)
-  let most = 0
-  for (let i = 0; i < seen.length; i++)
-    most = Math.max(most, Math.abs((seen[i] ?? NaN) - (expected[i] ?? NaN)))
-  return most
-}
 
 /** Ids that repeat with no short period. */
 function ids(length: number, seed: number): Int32Array {

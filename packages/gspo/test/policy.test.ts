@@ -3,13 +3,8 @@ import { cp, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import {
-  loadPolicy,
-  type LossBatch,
-  type LossConfig,
-  type Policy,
-  type PolicyOptions,
-} from '../src/policy.ts'
+import { loadPolicy, type LossBatch, type Policy, type PolicyOptions } from '../src/policy.ts'
+import { SEQUENCE_LOSS } from './loss-fixtures.ts'
 
 const GOLDEN = path.join(import.meta.dirname, '../../../test/golden/models')
 const LORA = { rank: 4, alpha: 8, targets: ['q_proj', 'v_proj', 'up_proj'] as const, useRslora: false }
@@ -18,17 +13,6 @@ const OPTIONS: PolicyOptions = {
   lora: LORA,
   engine: 'auto',
   threads: 1,
-}
-const LOSS: LossConfig = {
-  importance_sampling_level: 'sequence',
-  loss_type: 'grpo',
-  epsilon: 3e-4,
-  epsilon_high: 4e-4,
-  beta: 0,
-  use_bias_correction_kl: false,
-  temperature: 1,
-  max_completion_length: 5,
-  router_aux_loss_coef: 0,
 }
 
 /** Four rows, two of a prompt each, prompts padded left, completions right. */
@@ -95,10 +79,10 @@ describe('policy', () => {
 
   it('the gradient of a group is the sum of its rows’ gradients', async () => {
     const all = batch()
-    const whole = await policy.lossAndGradient(all, LOSS)
+    const whole = await policy.lossAndGradient(all, SEQUENCE_LOSS)
     const sum = new Float32Array(whole.gradient.length)
     for (let index = 0; index < 4; index++) {
-      const { gradient } = await policy.lossAndGradient(row(all, index), LOSS)
+      const { gradient } = await policy.lossAndGradient(row(all, index), SEQUENCE_LOSS)
       gradient.forEach((value, i) => (sum[i] += value / 4))
     }
     const largest = whole.gradient.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
@@ -163,7 +147,7 @@ describe('policy', () => {
 
   it('a batch without any real completion token costs nothing', async () => {
     const empty = { ...batch(), completionMask: new Int32Array(20) }
-    const { loss, gradient } = await policy.lossAndGradient(empty, LOSS)
+    const { loss, gradient } = await policy.lossAndGradient(empty, SEQUENCE_LOSS)
     assert.equal(loss, 0)
     assert.ok(gradient.every((value) => value === 0))
   })
@@ -193,7 +177,7 @@ describe('policy', () => {
     ],
     [
       'beta without reference log-probabilities',
-      () => policy.lossAndGradient(batch(), { ...LOSS, beta: 0.1 }),
+      () => policy.lossAndGradient(batch(), { ...SEQUENCE_LOSS, beta: 0.1 }),
       'BAD_BATCH',
       /refLogps/,
     ],

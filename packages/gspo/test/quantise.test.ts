@@ -3,23 +3,14 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { loadPolicy, type LossBatch, type LossConfig, type Policy } from '../src/policy.ts'
+import { loadPolicy, type LossBatch, type Policy } from '../src/policy.ts'
 import { dequantiseBytes, dequantiseRows, quantiseBytes, quantiseRows } from '../src/weights/quantise.ts'
 import { decodeSafetensors, encodeSafetensors } from '../src/weights/safetensors.ts'
+import { SEQUENCE_LOSS } from './loss-fixtures.ts'
 
 const MODEL = path.join(import.meta.dirname, '../../../test/golden/models/qwen3-untied')
 const LORA = { rank: 4, alpha: 8, targets: ['q_proj', 'o_proj', 'down_proj'] as const, useRslora: false }
-const LOSS: LossConfig = {
-  importance_sampling_level: 'sequence',
-  loss_type: 'grpo',
-  epsilon: 3e-4,
-  epsilon_high: 4e-4,
-  beta: 0,
-  use_bias_correction_kl: false,
-  temperature: 1,
-  max_completion_length: 6,
-  router_aux_loss_coef: 0,
-}
+const LOSS = { ...SEQUENCE_LOSS, max_completion_length: 6 }
 
 describe('blockwise quantisation', () => {
   it('codes and scales of 4 bits are those worked out by hand', () => {

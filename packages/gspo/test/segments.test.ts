@@ -2,20 +2,11 @@ import assert from 'node:assert/strict'
 import path from 'node:path'
 import { describe, it } from 'node:test'
 import { splitLayers, tensorsOf } from '../src/models/segment-graphs.ts'
-import { loadPolicy, type LossBatch, type LossConfig, type LossResult } from '../src/policy.ts'
+import { loadPolicy, type LossBatch, type LossResult } from '../src/policy.ts'
+import { SEQUENCE_LOSS } from './loss-fixtures.ts'
 
 const MODELS = path.join(import.meta.dirname, '../../../test/golden/models')
-const LOSS: LossConfig = {
-  importance_sampling_level: 'sequence',
-  loss_type: 'grpo',
-  epsilon: 3e-4,
-  epsilon_high: 4e-4,
-  beta: 0,
-  use_bias_correction_kl: false,
-  temperature: 0.9,
-  max_completion_length: 6,
-  router_aux_loss_coef: 0,
-}
+const LOSS = { ...SEQUENCE_LOSS, temperature: 0.9, max_completion_length: 6 }
 
 /** Two groups of two rows. */
 function batch(): LossBatch {

@@ -4,18 +4,13 @@ import assert from 'node:assert/strict'
 import { LEAST_GAIN, orderMembers, type PathTable } from '../src/order/order.ts'
 import { PathMeter } from '../src/order/path-meter.ts'
 import { MachineRig } from './machine-rig.ts'
+import { Random } from './sim/random.ts'
 import { MAX_RTT_MS, MAX_ROW, Paths } from '../src/order/path-table.ts'
 import { shortTour, tourLength, type Cost } from '../src/order/tour.ts'
 
-/** mulberry32, as everywhere in these tests. */
 function random(seed: number): () => number {
-  let a = seed
-  return () => {
-    a = (a + 0x6d2b79f5) | 0
-    let t = Math.imul(a ^ (a >>> 15), 1 | a)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
+  const numbers = new Random(seed)
+  return () => numbers.next()
 }
 
 function randomCost(points: number, next: () => number): Cost {

@@ -4,7 +4,7 @@ import { RingError } from '../errors.ts'
 import type { CarrierChoice, Integrity, WireType } from '../types.ts'
 
 /** What is measured. */
-export interface BenchOptions {
+export interface BenchCase {
   readonly nodes: number
   /** size of the float32 vector, in MiB */
   readonly megabytes: number
@@ -13,6 +13,10 @@ export interface BenchOptions {
   readonly integrity: Integrity
   /** measured runs, after two that warm up */
   readonly runs: number
+}
+
+/** What is measured, and where. */
+export interface BenchOptions extends BenchCase {
   /** direct sockets a link; default 1 */
   readonly sockets?: number | undefined
   /** where the nodes run, one after another; default: all on loopback */
@@ -27,13 +31,7 @@ export interface BenchHost {
 }
 
 /** Milliseconds are of the slowest node in each run; names as the command line prints them. */
-export interface BenchReport {
-  readonly nodes: number
-  readonly megabytes: number
-  readonly wire: WireType
-  readonly carrier: CarrierChoice
-  readonly integrity: Integrity
-  readonly runs: number
+export interface BenchReport extends BenchCase {
   readonly median_ms: number
   readonly min_ms: number
   readonly max_ms: number

@@ -44,21 +44,7 @@ export class Internet {
     this.#add(router)
     this.#add(name)
     this.#connectToCore(router, `45.10.0.${number}`)
-    run(
-      'ip',
-      'link',
-      'add',
-      'lan',
-      'netns',
-      this.#full(router),
-      'type',
-      'veth',
-      'peer',
-      'name',
-      'eth0',
-      'netns',
-      this.#full(name),
-    )
+    this.#cable(router, 'lan', name)
     this.#in(router, 'ip', 'addr', 'add', `192.168.${number}.1/24`, 'dev', 'lan')
     this.#in(router, 'ip', 'link', 'set', 'lan', 'up')
     this.#in(name, 'ip', 'addr', 'add', `192.168.${number}.2/24`, 'dev', 'eth0')
@@ -106,23 +92,26 @@ export class Internet {
     for (const name of this.#names) quietly('ip', 'netns', 'del', this.#full(name))
   }
 
-  #connectToCore(name: string, address: string): void {
-    const port = `p${this.#names.length}`
-    run(
-      'ip',
-      'link',
-      'add',
+  /** Joins `port` of one namespace to eth0 of another. */
+  #cable(from: string, port: string, to: string): void {
+    const ends = [
       port,
       'netns',
-      this.#full('core'),
+      this.#full(from),
       'type',
       'veth',
       'peer',
       'name',
       'eth0',
       'netns',
-      this.#full(name),
-    )
+      this.#full(to),
+    ]
+    run('ip', 'link', 'add', ...ends)
+  }
+
+  #connectToCore(name: string, address: string): void {
+    const port = `p${this.#names.length}`
+    this.#cable('core', port, name)
     this.#in('core', 'ip', 'link', 'set', port, 'master', 'br0')
     this.#in('core', 'ip', 'link', 'set', port, 'up')
     this.#in(name, 'ip', 'addr', 'add', `${address}/24`, 'dev', 'eth0')

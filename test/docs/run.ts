@@ -150,10 +150,13 @@ async function runUntil(args: readonly string[], cwd: string, shows: RegExp): Pr
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
   const deadline = setTimeout(() => child.kill('SIGKILL'), LONGEST_COMMAND_MS)
   let text = ''
+  let isStopping = false
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (part: string) => {
       text += part
-      if (shows.test(text)) child.kill('SIGINT')
+      // Once: a second signal would end it at once, without the exit code of an orderly end.
+      if (isStopping || !shows.test(text)) return
+      isStopping = child.kill('SIGINT')
     })
   const code = await ended
   clearTimeout(deadline)

@@ -31,8 +31,8 @@ export interface SegmentedPass {
 /** The outputs that the graph in one piece would have. */
 export async function runSegments(pass: SegmentedPass): Promise<Record<string, Feed>> {
   const { source, segments, variant, shape, feeds } = pass
-  // The head is the last segment's affair: its chunks need no other graphs.
-  const inner = { ...shape, headChunks: 1 }
+  // The head is the last segment's affair: its parts need no other graphs.
+  const inner = { ...shape, headParts: 1 }
   const innerKey = JSON.stringify(inner)
   const run = async (
     kind: string,

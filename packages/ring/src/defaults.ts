@@ -94,7 +94,7 @@ export const MIN_STATE_BYTES_PER_STALL = 64 * 1024
 
 /** Libp2p protocols of the ring; the version is part of the id, so that two versions never misread each other. */
 export const CONTROL_PROTOCOL = '/gym-node/ring/control/1.0.0'
-export const LINK_PROTOCOL = '/gym-node/ring/link/1.0.0'
+export const LINK_PROTOCOL = '/gym-node/ring/link/2.0.0'
 export const STATE_PROTOCOL = '/gym-node/ring/state/1.0.0'
 
 /** Bytes of one handshake message: an ML-DSA-87 signature and key with the binding are about 13 KiB. */

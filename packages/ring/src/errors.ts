@@ -13,6 +13,7 @@ export type RingErrorCode =
   | 'BAD_HANDSHAKE'
   | 'BAD_STATE'
   | 'BAD_SIGNATURE'
+  | 'BROKEN_OFF'
   | 'PEER_FLOOD'
   | 'PEER_DENIED'
   | 'REFUSED'
@@ -29,6 +30,8 @@ export interface RingErrorOptions {
   readonly cause?: unknown
   /** the peer that caused it, for the log; never a metric label */
   readonly peer?: string
+  /** peers of which at least one is at fault, where more than a guess can be said; for the log too */
+  readonly suspects?: readonly string[]
 }
 
 /** A failure of the ring with a code to branch on; the message says what was seen, expected and what to do. */
@@ -36,11 +39,13 @@ export class RingError extends Error {
   override readonly name = 'RingError'
   readonly code: RingErrorCode
   readonly peer: string | undefined
+  readonly suspects: readonly string[]
 
   constructor(code: RingErrorCode, message: string, options: RingErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.code = code
     this.peer = options.peer
+    this.suspects = options.suspects ?? (options.peer === undefined ? [] : [options.peer])
   }
 }
 

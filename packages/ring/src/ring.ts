@@ -415,7 +415,10 @@ export class RingNode implements Ring {
   /** Counts and reports what a peer did wrong, or what broke. */
   #count(error: RingError): void {
     this.#rejected[error.code] = (this.#rejected[error.code] ?? 0) + 1
-    this.#o.logger.warn({ code: error.code, peer: error.peer, err: error }, 'rejected')
+    this.#o.logger.warn(
+      { code: error.code, peer: error.peer, suspects: error.suspects, err: error },
+      'rejected',
+    )
     this.#emitter.emit('error', error)
   }
 }

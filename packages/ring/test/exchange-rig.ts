@@ -1,7 +1,7 @@
 /** Rings of exchanges in this process: real sealed links over carriers in memory, with members that can be made hostile. */
 import { createHash } from 'node:crypto'
 import type { FrameHeader, SealedKeys } from '@gym-node/wire'
-import { DEFAULT_LIMITS, type Integrity, type RingError, type WireType } from '../src/index.ts'
+import { DEFAULT_LIMITS, RingError, type Integrity, type WireType } from '../src/index.ts'
 import { ChunkMath } from '../src/kernels/chunk-math.ts'
 import { Lanes } from '../src/link/lanes.ts'
 import { SealedLink } from '../src/link/sealed-link.ts'
@@ -56,6 +56,11 @@ export class PipeEnd implements Carrier {
 
   abort(reason: RingError): void {
     this.inbox.finish(reason)
+  }
+
+  /** The other end sees the end after what was sent before it, as on a socket. */
+  hangUp(): void {
+    this.#later(() => this.other?.abort(new RingError('PEER_LOST', 'closed by the peer')))
   }
 
   /** In order, one step per turn of the event loop. */
@@ -153,7 +158,7 @@ export async function runRing(o: RigOptions): Promise<Outcome[]> {
       const isSigned = o.integrity === 'signed'
       const fingerprints = isSigned ? null : new Fingerprints(facts, count)
       const identity = identities[position]
-      const about = { identity, to: to[position], members, position, round, wire, facts, result }
+      const about = { identity, to: to[position], view, position, round, wire, facts, result }
       const witness = isSigned ? new Witness(about) : null
       try {
         await exchange({
@@ -188,8 +193,7 @@ export async function runRing(o: RigOptions): Promise<Outcome[]> {
         // What the ring does with a failed round: its links are dropped, so that the others notice.
         for (const link of [...to[position].links, ...from[position].links]) {
           link.abort(error)
-          const other = (link.carrier as PipeEnd).other
-          if (other?.inbox.end === null) setImmediate(() => other.abort(error))
+          ;(link.carrier as PipeEnd).hangUp()
         }
         return { result, residual, name: null, error }
       }

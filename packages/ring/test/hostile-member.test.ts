@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import type { RingErrorCode } from '../src/index.ts'
 import { FRAME_KIND } from '../src/link/sealed-link.ts'
 import { runRing, type Outcome, type RigOptions, type Tamper } from './exchange-rig.ts'
+import { identityOf } from './rig.ts'
 
 const COUNT = 4
 const LENGTH = 256
@@ -93,7 +94,7 @@ describe('integrity signed: a member in the middle', () => {
   })
 
   it('cannot replay a segment of an earlier round, with or without its signatures', async () => {
-    for (const kinds of [[FRAME_KIND.gather], [FRAME_KIND.gather, FRAME_KIND.signature]]) {
+    for (const kinds of [[FRAME_KIND.gather], [FRAME_KIND.gather, FRAME_KIND.claim]]) {
       const old = new Map<number, Uint8Array[]>(kinds.map((kind) => [kind, []]))
       const earlier = vectors.map((vector) => vector.map((x) => x + 1))
       const record: Tamper = (header, payload) => {
@@ -124,7 +125,7 @@ describe('integrity signed: a member in the middle', () => {
 
   it('cannot alter, forge or withhold a challenge or a signature', async () => {
     const cases: [string, Tamper, RingErrorCode][] = []
-    for (const kind of [FRAME_KIND.challenge, FRAME_KIND.signature]) {
+    for (const kind of [FRAME_KIND.challenge, FRAME_KIND.claim]) {
       const flip: Tamper = (header, payload) => {
         if (header.kind !== kind) return [{ header, payload }]
         const changed = payload.slice()
@@ -152,11 +153,63 @@ describe('integrity signed: a member in the middle', () => {
   it('cannot sign for another owner with keys of its own', async () => {
     const mine: Uint8Array[] = []
     const outcomes = await run((header, payload) => {
-      if (header.kind !== FRAME_KIND.signature) return [{ header, payload }]
+      if (header.kind !== FRAME_KIND.claim) return [{ header, payload }]
       if (header.move === HOSTILE) mine.push(payload.slice())
       return [{ header, payload: mine[0] ?? payload }]
     })
     assertRefused(outcomes, 'BAD_SIGNATURE')
+  })
+})
+
+describe('integrity signed: who is accused', () => {
+  const members = vectors.map((_, i) => identityOf(i).peerId)
+  const changed = (payload: Uint8Array): Uint8Array => payload.map((byte, i) => (i === 0 ? byte ^ 1 : byte))
+
+  /** What each member but the hostile one says: whom it accuses itself, and who may have been it. */
+  function accusations(outcomes: readonly Outcome[]): (readonly [string, string | undefined, number[]])[] {
+    return outcomes
+      .filter((_, i) => i !== HOSTILE)
+      .map(({ error }) => [
+        error?.code ?? 'none',
+        error?.peer,
+        (error?.suspects ?? []).map((peer) => members.indexOf(peer)),
+      ])
+  }
+
+  it('of an altered segment the neighbours of the culprit, and nobody else, name it; all name the pair', async () => {
+    const outcomes = await run((header, payload) => {
+      const isForwarded = isGather(header.kind) && header.move === COUNT
+      return [{ header, payload: isForwarded ? changed(payload) : payload }]
+    })
+    // Members 0, 2 and 3; the segment that member 0 finished changed between 1 and 2.
+    assert.deepEqual(accusations(outcomes), [
+      ['BAD_SIGNATURE', undefined, [1, 2]],
+      ['BAD_SIGNATURE', members[HOSTILE], [1]],
+      ['BAD_SIGNATURE', undefined, [1, 2]],
+    ])
+  })
+
+  for (const kind of [FRAME_KIND.challenge, FRAME_KIND.claim]) {
+    it(`of an altered statement (kind ${kind}) the next member names the one that passed it on`, async () => {
+      const outcomes = await run((header, payload) => {
+        const isOther = header.kind === kind && header.move !== HOSTILE
+        return [{ header, payload: isOther ? changed(payload) : payload }]
+      })
+      assert.equal(outcomes[2].error?.code, 'BAD_SIGNATURE')
+      assert.deepEqual(outcomes[2].error?.suspects, [members[HOSTILE]])
+      // Whoever hears only that the round was broken off accuses nobody of altering anything.
+      for (const i of [0, 3]) assert.notEqual(outcomes[i].error?.code, 'BAD_SIGNATURE')
+    })
+  }
+
+  it('a neighbour that breaks off says so: the others see no failed link', async () => {
+    const outcomes = await run((header, payload) => {
+      const isCut = isGather(header.kind) && header.move === COUNT
+      return [{ header, payload: isCut ? payload.subarray(4) : payload }]
+    })
+    assert.equal(outcomes[2].error?.code, 'BAD_FRAME')
+    assert.equal(outcomes[3].error?.code, 'BROKEN_OFF')
+    assert.equal(outcomes[3].error?.peer, members[2])
   })
 })
 

@@ -8,7 +8,7 @@ import type { Checkpoint } from '../weights/checkpoint.ts'
 import { groupAttention, type GroupDims, type GroupMasks } from './attention.ts'
 import type { ModelConfig } from './config.ts'
 import { decoderStack, type StackOutput, type TokenMixers } from './decoder.ts'
-import { headScores, headScoresWithGradient, scoredDim } from './head.ts'
+import { headScores, headScoresWithGradient } from './head.ts'
 import {
   adapterMatrices,
   embed,
@@ -31,15 +31,19 @@ export interface ModelSource {
 
 /** What of a batch shapes the graph itself: how many parts something runs in, one after the other. */
 export interface BatchShape {
-  /** Of the scored tokens, in the head. */
-  readonly headChunks: number
+  /** Of the vocabulary, in the head. */
+  readonly headParts: number
   /** Of prompts and completions, in layers of linear attention; 1 in models without. */
   readonly promptChunks: number
   readonly completionChunks: number
 }
 
 /** Everything in one part. */
-export const ONE_PART: BatchShape = { headChunks: 1, promptChunks: 1, completionChunks: 1 }
+export const ONE_PART: BatchShape = {
+  headParts: 1,
+  promptChunks: 1,
+  completionChunks: 1,
+}
 
 /**
  * Sizes: R prompts, G completions each, of chunks of P and C tokens, N scored tokens, L the caller's completion
@@ -72,15 +76,14 @@ export function maskNames(window: number | null): { prompt: string; completion: 
 /**
  * Outputs `logps` and `entropies` [N] of the scored tokens, and `below` when it is asked for (see `headScores`).
  * Inputs: prompt_ids [R, P], completion_ids [R, G, C], positions [T, 1], cos and sin, masks,
- * score_rows [N] (the token, of all T, whose output predicts), targets_0, targets_1, ... (N in all, a chunk of the
- * head each), inverse_temperature, for `below` vocabulary [1, V]; with linear attention is_prompt_token [R, P],
+ * score_rows [N] (the token, of all T, whose output predicts), targets [N], inverse_temperature, for `below` vocabulary [1, V]; with linear attention is_prompt_token [R, P],
  * is_completion_token [R, G, C] and the levels of both kinds of chunks.
  */
 export function scoreGraph(source: ModelSource, shape: BatchShape, withBelow = false): Graph {
   const g = new GraphBuilder()
   const context = layerContext(g, source)
   const { hidden } = scoredRows(context, shape)
-  return g.finish({ ...headScores(g, hidden, headWeight(context), shape.headChunks, withBelow) })
+  return g.finish({ ...headScores(g, hidden, headWeight(context), shape.headParts, withBelow) })
 }
 
 /**
@@ -150,11 +153,11 @@ export function policyLossOf(
   context: LayerContext,
   scored: Tensor,
   variant: LossVariant,
-  { headChunks }: BatchShape,
+  shape: BatchShape,
 ): { loss: Tensor; logps: Tensor; entropies: Tensor } {
   const { g } = context
-  const { logps, entropies } = headScoresWithGradient(g, scored, headWeight(context), headChunks)
-  const slots = g.input('slots', [scoredDim(headChunks)], 'i32')
+  const { logps, entropies } = headScoresWithGradient(g, scored, headWeight(context), shape.headParts)
+  const slots = g.input('slots', ['N'], 'i32')
   const padded = g.scatterAddRows(logps, slots, mulDims('B', 'L'))
   return { loss: lossGraph(g, g.reshape(padded, ['B', 'L']), variant), logps, entropies }
 }
@@ -172,7 +175,7 @@ export function scoredRows(context: LayerContext, shape: BatchShape): StackOutpu
 
 /** Of all tokens' last states those that predict scored tokens, divided by the temperature. */
 export function predictingRows({ g }: LayerContext, hidden: Tensor, shape: BatchShape): Tensor {
-  const scored = g.gatherRows(hidden, g.input('score_rows', [scoredDim(shape.headChunks)], 'i32'))
+  const scored = g.gatherRows(hidden, g.input('score_rows', ['N'], 'i32'))
   return g.mul(scored, g.input('inverse_temperature', []))
 }
 

@@ -3,6 +3,7 @@ import { GspoError } from '../errors.ts'
 import { sameShape, type Shape } from '../graph/dims.ts'
 import { describe, dimOf, type Graph } from '../graph/graph.ts'
 import type { DType, Tensor } from '../graph/ops.ts'
+import { frozenSource } from '../graph/weight-rows.ts'
 import { ONNX_TYPE, OnnxModel } from './model.ts'
 import { ShapeEmitter } from './shapes.ts'
 import { WeightEmitter, type LoweringTarget } from './weights.ts'
@@ -69,7 +70,7 @@ class Lowering {
     const later = new Set([...this.fused.values()].map(({ product }) => product))
     for (const tensor of this.graph.tensors)
       // Weights are emitted where they are used: how depends on the use.
-      if (!this.names.has(tensor) && !later.has(tensor) && tensor.op.kind !== 'weight')
+      if (!this.names.has(tensor) && !later.has(tensor) && frozenSource(tensor) === undefined)
         this.names.set(tensor, this.lower(tensor))
     for (const { name, tensor } of this.graph.outputs) {
       this.model.node('Identity', [this.nameOf(tensor)], {}, { outputs: [name] })
@@ -79,7 +80,8 @@ class Lowering {
   }
 
   private nameOf(tensor: Tensor | undefined): string {
-    if (tensor?.op.kind === 'weight') return this.weights.floats(tensor.op.source)
+    const source = tensor === undefined ? undefined : frozenSource(tensor)
+    if (source !== undefined) return this.weights.floats(source)
     const name = tensor === undefined ? undefined : this.names.get(tensor)
     if (name === undefined)
       throw new GspoError(
@@ -205,10 +207,12 @@ class Lowering {
   /** Uses of a frozen tensor that need not make floats of all of it: rows of a table, a product with codes. */
   private lowerWeightUse({ op, inputs }: Tensor): string | undefined {
     const [first, second] = inputs
-    if (op.kind === 'gatherRows' && first?.op.kind === 'weight')
-      return this.weights.rows(first.op.source, this.nameOf(second))
-    if (op.kind === 'matmul' && op.transB && !op.transA && op.alpha === 1 && second?.op.kind === 'weight')
-      return this.weights.product(this.nameOf(first), second.op.source)
+    const [table, matrix] = [first, second].map((input) =>
+      input === undefined ? undefined : frozenSource(input),
+    )
+    if (op.kind === 'gatherRows' && table !== undefined) return this.weights.rows(table, this.nameOf(second))
+    if (op.kind === 'matmul' && op.transB && !op.transA && op.alpha === 1 && matrix !== undefined)
+      return this.weights.product(this.nameOf(first), matrix)
     return undefined
   }
 
@@ -322,7 +326,7 @@ function findSums(graph: Graph): Map<Tensor, { product: Tensor; addend: Tensor }
     product.op.kind === 'matmul' &&
     product.shape.length === 2 &&
     users.get(product) === 1 &&
-    product.inputs.every(({ op }) => op.kind !== 'weight') &&
+    product.inputs.every((input) => frozenSource(input) === undefined) &&
     sameShape(product.shape, addend.shape)
   const sums = new Map<Tensor, { product: Tensor; addend: Tensor }>()
   for (const tensor of graph.tensors) {

@@ -14,8 +14,10 @@ export const FRAME_KIND = {
   gather: 3,
   /** `signed`: a member's random part of the key that fingerprints are made under */
   challenge: 4,
-  /** `signed`: an owner's signature of its segment's fingerprint */
-  signature: 5,
+  /** `signed`: what a member holds, under its signatures */
+  claim: 5,
+  /** the sender has broken the round off; its link ends next, which is then no fault of the link */
+  broken: 6,
   directOffer: 8,
   directReady: 9,
   directNone: 10,

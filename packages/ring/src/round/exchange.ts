@@ -100,11 +100,14 @@ class Exchange {
     from.links.forEach((link, lane) => {
       link.onFrame((header, payload) => this.#onFrame(lane, header, payload))
     })
-    to.first.onFrame((header) => this.#onGo(header))
+    to.first.onFrame((header) => this.#fromSuccessor(header))
     from.first.send({ kind: FRAME_KIND.go, move: 0, round, chunk: 0 }, new Uint8Array(0))
     const watch = setInterval(() => this.#checkProgress(), stallMs)
     try {
       await this.#done.promise
+    } catch (thrown) {
+      this.#tellNeighbours()
+      throw thrown
     } finally {
       this.#over = true
       clearInterval(watch)
@@ -114,6 +117,22 @@ class Exchange {
       from.park()
       to.park()
     }
+  }
+
+  /** Whoever breaks off says so, or its neighbours would take the end of its links for a failure of the links. */
+  #tellNeighbours(): void {
+    const { from, to, round } = this.#o
+    const header = { kind: FRAME_KIND.broken, move: 0, round, chunk: 0 }
+    for (const link of [from.first, to.first]) link.send(header, new Uint8Array(0))
+  }
+
+  #onBroken(peer: string): void {
+    const message = `the neighbour broke round ${this.#o.round} off; its own log says why`
+    this.#done.reject(new RingError('BROKEN_OFF', message, { peer }))
+  }
+
+  #isBroken({ kind, round }: FrameHeader): boolean {
+    return kind === FRAME_KIND.broken && round === this.#o.round
   }
 
   /** Sends on every lane what is ready, until it takes no more. */
@@ -178,6 +197,11 @@ class Exchange {
     return this.#math.encodeKeeping(end - start, newResidual.subarray(start, end), 1)
   }
 
+  #fromSuccessor(header: FrameHeader): void {
+    if (this.#isBroken(header)) this.#onBroken(this.#o.to.peer)
+    else this.#onGo(header)
+  }
+
   #onGo(header: FrameHeader): void {
     if (header.kind !== FRAME_KIND.go || header.round !== this.#o.round || this.#mayGo) {
       throw new RingError(
@@ -192,12 +216,13 @@ class Exchange {
 
   #onFrame(lane: number, header: FrameHeader, payload: Uint8Array): void {
     const { witness } = this.#o
-    const isProof = header.kind === FRAME_KIND.challenge || header.kind === FRAME_KIND.signature
+    const isProof = header.kind === FRAME_KIND.challenge || header.kind === FRAME_KIND.claim
     if (isProof && witness !== null && header.round === this.#o.round) {
       witness.onFrame(header, payload)
       return
     }
-    this.#onChunk(lane, header, payload)
+    if (this.#isBroken(header)) this.#onBroken(this.#o.from.peer)
+    else this.#onChunk(lane, header, payload)
   }
 
   #onChunk(lane: number, header: FrameHeader, payload: Uint8Array): void {

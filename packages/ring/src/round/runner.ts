@@ -229,7 +229,7 @@ export class RoundRunner {
     const isSigned = integrity === 'signed'
     const fingerprints = isSigned ? null : new Fingerprints(facts, members.length)
     const witness = isSigned
-      ? new Witness({ identity, to, members, position, round, wire, facts, result: into.mean })
+      ? new Witness({ identity, to, view: about.view, position, round, wire, facts, result: into.mean })
       : null
     const before = { sent: from.bytesSent + to.bytesSent, received: from.bytesReceived + to.bytesReceived }
     try {

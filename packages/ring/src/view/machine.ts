@@ -3,7 +3,7 @@
  * docs/PROTOCOL.md is its specification in words.
  */
 import type { Effect, Event, MachineOptions, MachineState, PeerRecord } from './state.ts'
-import { createMachineState, isAlive, isParticipant, statusOf } from './state.ts'
+import { BROKEN_OFF_STRIKE, createMachineState, isAlive, isParticipant, statusOf } from './state.ts'
 import type { Durable, Mark, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
 import { informLaggard } from './inform.ts'
 import { buildStatus, flushStatus, saysTheSame } from './status.ts'
@@ -234,7 +234,8 @@ function onFailed(
   if (!s.running || s.turn?.epoch !== event.epoch || s.turn.round !== event.round) return
   s.running = false
   if (event.peer !== null && isAlive(s, event.peer)) {
-    s.strikes.set(event.peer, (s.strikes.get(event.peer) ?? 0) + 1)
+    const strike = event.code === 'BROKEN_OFF' ? BROKEN_OFF_STRIKE : 1
+    s.strikes.set(event.peer, (s.strikes.get(event.peer) ?? 0) + strike)
   }
   abandonRound(s, 'PEER_LOST', `link failed with ${event.code}`, out)
 }

@@ -161,6 +161,9 @@ export interface MachineState {
 /** Failures with one neighbour, or one round held up too long, before a live member is suspected. */
 export const STRIKES = 3
 
+/** What it counts when a neighbour says that it broke off: most have a reason, but none may do so for ever. */
+export const BROKEN_OFF_STRIKE = 0.25
+
 /** Nothing promised, no view. */
 export const EMPTY_DURABLE: Durable = {
   version: 1,

@@ -208,8 +208,7 @@ describe('integrity signed: who is accused', () => {
       return [{ header, payload: isCut ? payload.subarray(4) : payload }]
     })
     assert.equal(outcomes[2].error?.code, 'BAD_FRAME')
-    assert.equal(outcomes[3].error?.code, 'BROKEN_OFF')
-    assert.equal(outcomes[3].error?.peer, members[2])
+    for (const i of [0, 3]) assert.equal(outcomes[i].error?.code, 'BROKEN_OFF')
   })
 })
 

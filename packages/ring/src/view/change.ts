@@ -36,6 +36,7 @@ export function considerChange(s: MachineState, out: Effect[]): void {
     s.reasonSince = null
     return
   }
+  noteQuarrels(s)
   s.reasonSince ??= s.now
   const rank = proposerRank(s)
   if (rank === null || s.now - s.reasonSince < (rank * s.options.peerTimeoutMs) / 2) return
@@ -130,9 +131,39 @@ function excludedMembers(s: MachineState): Set<string> {
 
 /**
  * A pair that cannot work together cannot both stay, because everybody talks to everybody. The one with more accusers
- * goes; in a tie of two that accuse each other the higher id; an accuser of this node itself goes, as this node hears it.
+ * goes; in a tie of two that accuse each other the one that has had such a tie with more peers, else the higher id; an
+ * accuser of this node itself goes, as this node hears it.
  */
 function accusedMembers(s: MachineState, unfit: ReadonlySet<string>): Set<string> {
+  const edges = accusations(s, unfit)
+  if (edges.length === 0) return new Set()
+  const accusers = (peer: string): number => edges.filter(([, accused]) => accused === peer).length
+  const quarrels = (peer: string): number => s.quarrels.get(peer)?.size ?? 0
+  const out = new Set<string>()
+  for (const [accuser, accused] of edges) {
+    if (out.has(accuser) || out.has(accused)) continue
+    const mutual = edges.some(([a, b]) => a === accused && b === accuser)
+    const more = accusers(accused) - accusers(accuser) || (mutual ? quarrels(accused) - quarrels(accuser) : 0)
+    if (accused === s.options.self) out.add(accuser)
+    else if (accuser === s.options.self || more > 0) out.add(accused)
+    else if (more < 0) out.add(accuser)
+    else out.add(mutual && compareText(accuser, accused) > 0 ? accuser : accused)
+  }
+  return out
+}
+
+/** Remembers who accuses each other. */
+function noteQuarrels(s: MachineState): void {
+  const edges = accusations(s, unfitMembers(s))
+  for (const [a, b] of edges) {
+    if (!edges.some(([accuser, accused]) => accuser === b && accused === a)) continue
+    const partners = s.quarrels.get(a) ?? new Set()
+    s.quarrels.set(a, partners.add(b))
+  }
+}
+
+/** Who accuses whom, among the members that are fit. */
+function accusations(s: MachineState, unfit: ReadonlySet<string>): [accuser: string, accused: string][] {
   const members = (s.durable.view?.members ?? []).map((m) => m.peer).filter((peer) => !unfit.has(peer))
   const edges: [string, string][] = []
   const fit = new Set(members)
@@ -142,19 +173,7 @@ function accusedMembers(s: MachineState, unfit: ReadonlySet<string>): Set<string
         edges.push([accuser, accused])
     }
   }
-  if (edges.length === 0) return new Set()
-  const accusers = (peer: string): number => edges.filter(([, accused]) => accused === peer).length
-  const out = new Set<string>()
-  for (const [accuser, accused] of edges) {
-    if (out.has(accuser) || out.has(accused)) continue
-    const mutual = edges.some(([a, b]) => a === accused && b === accuser)
-    const more = accusers(accused) - accusers(accuser)
-    if (accused === s.options.self) out.add(accuser)
-    else if (accuser === s.options.self || more > 0) out.add(accused)
-    else if (more < 0) out.add(accuser)
-    else out.add(mutual && compareText(accuser, accused) > 0 ? accuser : accused)
-  }
-  return out
+  return edges
 }
 
 /** Whom a member has ever had a word against. */

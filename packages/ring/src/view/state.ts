@@ -136,6 +136,8 @@ export interface MachineState {
   readonly strikes: Map<string, number>
   /** members left out on accusation wait this long before they may come back */
   readonly doorClosed: Map<string, number>
+  /** with whom each peer has ever accused each other: one that falls out with everybody is the one to go */
+  readonly quarrels: Map<string, Set<string>>
   /** epoch + 1 has been promised to a proposer: this epoch can prepare nothing more */
   frozen: boolean
   adoptedAt: number
@@ -200,6 +202,7 @@ export function createMachineState(
     churn: 0,
     strikes: new Map(),
     doorClosed: new Map(),
+    quarrels: new Map(),
     frozen: durable.promised !== null,
     adoptedAt: now,
     reasonSince: null,

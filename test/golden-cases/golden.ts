@@ -24,6 +24,10 @@ export const ENGINES: readonly EngineName[] = (process.env['GOLDEN_ENGINES'] ?? 
     return engine
   })
 
+/** Parts in which training goes through the vocabulary: GOLDEN_HEAD_PARTS, else as the models are, all at once. */
+export const HEAD_PARTS =
+  process.env['GOLDEN_HEAD_PARTS'] === undefined ? undefined : Number(process.env['GOLDEN_HEAD_PARTS'])
+
 /** One case on one engine; `skip` says why it cannot run here, or is false. */
 export interface EngineCase {
   readonly name: string

@@ -6,7 +6,16 @@ import { after, before, describe, it } from 'node:test'
 import { adamwInit, adamwUpdate } from '../../packages/gspo/src/optim/adamw.ts'
 import { loadPolicy, type LossBatch, type LossConfig, type Policy } from '../../packages/gspo/src/policy.ts'
 import { loraTargetOf } from '../../packages/gspo/src/lora.ts'
-import { assertClose, findCases, GOLDEN_DIR, maxDifference, onEngines, readJson, Tensors } from './golden.ts'
+import {
+  assertClose,
+  findCases,
+  GOLDEN_DIR,
+  HEAD_PARTS,
+  maxDifference,
+  onEngines,
+  readJson,
+  Tensors,
+} from './golden.ts'
 import { batchOf, flatten, isHybrid, sequences } from './model-cases.ts'
 
 interface AdamwGolden {
@@ -69,6 +78,7 @@ for (const { name, engine, skip } of await onEngines(findCases('rl', 'manifest.j
         lora: { rank: r, alpha, targets, useRslora },
         engine,
         threads: 1,
+        ...(HEAD_PARTS === undefined ? {} : { headParts: HEAD_PARTS }),
       })
       start = flatten(policy.adapterLayout, new Tensors(folder, 'adapter', 'adapter_model.safetensors'))
     })

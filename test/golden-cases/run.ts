@@ -13,6 +13,9 @@ const SWIFTSHADER = {
   VK_DRIVER_FILES: '/usr/lib/chromium/vk_swiftshader_icd.json',
 } as const
 
+/** Vocabularies of hundreds of tokens as large ones are gone through. */
+const HEAD_IN_PARTS = { GOLDEN_HEAD_PARTS: '4' } as const
+
 /** The models, and of the training cases those that adapt two matrices a layer. */
 const SMALL_CASES = '^model |^training .*/qv |^loss'
 
@@ -23,7 +26,7 @@ const cases = readdirSync(import.meta.dirname)
 const compliance = path.join(root, 'packages/gspo/test/onnx-webgpu.test.ts')
 
 function runTests(engine: string, files: readonly string[], more: readonly string[] = [], env = {}): boolean {
-  process.stdout.write(`\n# ${engine}\n`)
+  process.stdout.write(`\n# ${engine} ${Object.entries(env).join(' ')}\n`)
   const { status } = spawnSync(process.execPath, ['--conditions=gym-source', '--test', ...more, ...files], {
     cwd: root,
     stdio: 'inherit',
@@ -32,7 +35,14 @@ function runTests(engine: string, files: readonly string[], more: readonly strin
   return status === 0
 }
 
-const results = [runTests('onnx-cpu', cases), runTests('tfjs', cases)]
+const training = cases.filter((file) => path.basename(file) === 'rl.test.ts')
+
+const results = [
+  runTests('onnx-cpu', cases),
+  runTests('onnx-cpu', training, [], HEAD_IN_PARTS),
+  runTests('tfjs', cases),
+  runTests('tfjs', training, [`--test-name-pattern=${SMALL_CASES}`], HEAD_IN_PARTS),
+]
 
 const gpu = await probe()
 if (gpu.failure === null) results.push(runTests('onnx-webgpu', [...cases, compliance]))

@@ -2,7 +2,7 @@
 import { GspoError } from './errors.ts'
 import { MICRO_BATCH_TOKENS } from './defaults.ts'
 import type { Feed } from './engine/engine.ts'
-import { targetsName } from './models/head.ts'
+import { TARGETS_INPUT } from './models/head.ts'
 import { CHUNK_TOKENS, chunkLevels } from './models/delta-rule.ts'
 import { LINEAR_INPUTS, maskNames, type BatchShape } from './models/training-graph.ts'
 import type { TokenBatch } from './policy-types.ts'
@@ -111,8 +111,8 @@ function largestDivisor(value: number, limit: number): number {
 /** What to pack; `isWhole` runs last tokens through too. */
 export interface PackRequest extends RowRange {
   readonly isWhole: boolean
-  /** Tokens that the head scores at once, at most. */
-  readonly chunkRows: number
+  /** Parts of the vocabulary for so many scored tokens. */
+  readonly headParts: (scored: number) => number
   /** Sliding-window sizes that occur in the model; null for none. */
   readonly windows: readonly (number | null)[]
   /** Whether the model has linear attention, which wants whole chunks. */
@@ -189,6 +189,7 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
     positions: int([tokens, 1], positions),
     score_rows: int([slots.length], Int32Array.from(scoreRows)),
     slots: int([slots.length], Int32Array.from(slots)),
+    [TARGETS_INPUT]: int([slots.length], Int32Array.from(targets)),
     token_shares: { dims: [tokens, 1], values: shares.map((share) => share / counted) },
   }
   if (isChunked) {
@@ -203,11 +204,6 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
     feeds[LINEAR_INPUTS.promptLevels] = levelsFeed(promptLength / promptChunks)
     feeds[LINEAR_INPUTS.completionLevels] = levelsFeed(completionLength / completionChunks)
   }
-  const headChunks = Math.max(Math.ceil(slots.length / request.chunkRows), 1)
-  for (let chunk = 0; chunk < headChunks; chunk++) {
-    const own = targets.slice(...chunkRange(slots.length, headChunks, chunk))
-    feeds[targetsName(chunk)] = int([own.length], Int32Array.from(own))
-  }
   for (const window of new Set(windows)) {
     const names = maskNames(window)
     const masks = buildMasks(sizes, promptValid, positions, window)
@@ -217,7 +213,11 @@ export function packBatch(batch: TokenBatch, request: PackRequest): PackedBatch 
       values: masks.completion,
     }
   }
-  const shape = { headChunks, promptChunks, completionChunks }
+  const shape = {
+    headParts: request.headParts(slots.length),
+    promptChunks,
+    completionChunks,
+  }
   return { firstRow, rows, shape, slots: Int32Array.from(slots), positions: reach, feeds }
 }
 
@@ -235,11 +235,6 @@ function roundUp(value: number, multiple: number): number {
 /** The levels input of linear attention for chunks of so many tokens. */
 export function levelsFeed(length: number): Feed {
   return { dims: [length, length], values: chunkLevels(length) }
-}
-
-/** Begin and end of one of `chunks` parts of nearly equal size. */
-function chunkRange(total: number, chunks: number, chunk: number): [number, number] {
-  return [Math.floor((total * chunk) / chunks), Math.floor((total * (chunk + 1)) / chunks)]
 }
 
 interface Sizes {

@@ -73,8 +73,14 @@ export const DEFAULT_QUANT_BLOCK = 128
 /** Tokens by which a KV cache grows: larger blocks are copied less often, smaller ones leave less unused. */
 export const CACHE_BLOCK_TOKENS = 16
 
-/** Logits that exist at once in training: 64 MB of float32, and as much again for the probabilities. */
-export const HEAD_CHUNK_LOGITS = 1 << 24
+/** Logits that exist at once in training, at most: 32 MB of float32; larger parts of the vocabulary are not faster. */
+export const HEAD_LOGITS = 1 << 23
+
+/** Share of a memory limit for logits, their probabilities and a product on the way. */
+export const HEAD_SHARE = 1 / 32
+
+/** Fewest tokens of the vocabulary that the head scores at once: a smaller product costs more than it saves. */
+export const HEAD_LEAST_PART = 1024
 
 /** Activations of one training pass without a memory limit, bytes: what a machine with 8 GB has to spare. */
 export const DEFAULT_ACTIVATION_BYTES = 4 * 2 ** 30

@@ -61,7 +61,7 @@ export async function loadFullModel(options: { modelDir: string; threads: number
         const packed = packBatch(batch, {
           ...part,
           isWhole: config.moe !== null,
-          chunkRows: Infinity,
+          headParts: () => 1,
           windows: config.windows,
           isChunked: config.linear !== null,
         })

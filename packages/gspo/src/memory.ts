@@ -3,7 +3,9 @@ import {
   ACTIVATION_COPIES,
   DEFAULT_ACTIVATION_BYTES,
   EFFICIENT_TOKENS,
-  HEAD_CHUNK_LOGITS,
+  HEAD_LEAST_PART,
+  HEAD_LOGITS,
+  HEAD_SHARE,
   MEMORY_RESERVE,
   MICRO_BATCH_TOKENS,
   PROCESS_BYTES,
@@ -37,8 +39,6 @@ export interface BatchTokens {
   readonly longest: number
   /** Of all sequences, shared prompts counted once. */
   readonly all: number
-  /** Whether all layers must run in one piece: a loss that looks at all of them at once. */
-  readonly isInOnePiece?: boolean
 }
 
 /** How a batch runs. */
@@ -47,9 +47,14 @@ export interface TrainingPlan {
   readonly tokens: number
   /** Segments of layers; with more than one, all but the last compute their forward pass twice. */
   readonly segments: number
+  /** Logits that exist at once, but for what `HEAD_LEAST_PART` asks. */
+  readonly headLogits: number
 }
 
 const FLOAT_BYTES = 4
+
+/** Logits, their probabilities, and a product on the way. */
+const LOGIT_COPIES = 3
 
 /** Keys that a token is assumed to see: attention weights are kept for the backward pass. */
 const ASSUMED_SEEN_TOKENS = 256
@@ -81,22 +86,21 @@ function linearNumbers(linear: LinearAttentionConfig): number {
 }
 
 /**
- * Bytes that stay while training and decoding: the process, a chunk of the head, and the weights once as mapped and once
+ * Bytes that stay while training and decoding: the process, a part of the head's logits, and the weights once as mapped and once
  * as packed, or once as float32 where the engine copies them.
  */
 export function residentBytes(request: MemoryRequest): number {
   const { config, parameters, use4bit, quantBlock, weights } = request
   const table = config.vocabSize * config.hiddenSize
   const head = config.tiedHead ? table : 2 * table
-  // Logits, their exponentials, and a product on the way.
-  const chunk = 3 * FLOAT_BYTES * Math.max(HEAD_CHUNK_LOGITS, config.vocabSize)
+  const part = LOGIT_COPIES * FLOAT_BYTES * headLogits(request)
   // In 4 bits the head that decodes is a matrix of its own.
-  if (weights === 'copied') return PROCESS_BYTES + chunk + FLOAT_BYTES * (parameters + (use4bit ? table : 0))
-  if (!use4bit) return PROCESS_BYTES + chunk + 2 * FLOAT_BYTES * parameters
+  if (weights === 'copied') return PROCESS_BYTES + part + FLOAT_BYTES * (parameters + (use4bit ? table : 0))
+  if (!use4bit) return PROCESS_BYTES + part + 2 * FLOAT_BYTES * parameters
   // Codes of 4 bits, a scale a block, and a code of zero a block.
   const quantised = 0.5 + (FLOAT_BYTES + 0.5) / quantBlock
   // The head as float32 for training and as bytes, mapped and packed, for decoding.
-  return PROCESS_BYTES + chunk + 2 * quantised * (parameters - head) + (FLOAT_BYTES + 2) * table
+  return PROCESS_BYTES + part + 2 * quantised * (parameters - head) + (FLOAT_BYTES + 2) * table
 }
 
 /**
@@ -108,18 +112,28 @@ export function planTraining(request: MemoryRequest, batch: BatchTokens): Traini
   const { config } = request
   const wanted = Math.min(batch.all, Math.max(batch.longest, EFFICIENT_TOKENS))
   const available = activationBytes(request)
-  const { least, most } = segmentRange(request, batch)
+  const { least, most } = segmentRange(request)
   let tokens = 0
   for (let segments = least; segments <= most; segments++) {
     tokens = Math.floor(available / bytesPerToken(config, segments))
-    if (tokens >= wanted) return { tokens: Math.min(tokens, MICRO_BATCH_TOKENS), segments }
+    if (tokens >= wanted)
+      return { tokens: Math.min(tokens, MICRO_BATCH_TOKENS), segments, headLogits: headLogits(request) }
   }
-  if (tokens >= batch.longest) return { tokens, segments: most }
-  const needed = residentBytes(request) + batch.longest * bytesPerToken(config, most)
+  if (tokens >= batch.longest) return { tokens, segments: most, headLogits: headLogits(request) }
+  const needed = leastLimit(request, batch.longest * bytesPerToken(config, most))
   throw new GspoError(
     'OUT_OF_MEMORY_LIMIT',
-    `a sequence of ${batch.longest} tokens takes about ${megabytes(needed / (1 - MEMORY_RESERVE))} MB to train on, memory_limit_mb is ${megabytes(request.limitBytes ?? 0)}: raise it to that at least, ${request.use4bit ? 'or shorten prompts or max_completion_length' : 'or use_4bit'}`,
+    `a sequence of ${batch.longest} tokens takes about ${megabytes(needed)} MB to train on, memory_limit_mb is ${megabytes(request.limitBytes ?? 0)}: raise it to that at least, ${request.use4bit ? 'or shorten prompts or max_completion_length' : 'or use_4bit'}`,
   )
+}
+
+/**
+ * In how many parts the head goes through the vocabulary for so many scored tokens: a power of two where parts do not
+ * become too small for it, so that few different graphs are compiled.
+ */
+export function headParts(scored: number, vocabulary: number, logits: number): number {
+  const wanted = 2 ** Math.ceil(Math.log2(Math.max((scored * vocabulary) / logits, 1)))
+  return Math.min(wanted, Math.ceil(vocabulary / HEAD_LEAST_PART))
 }
 
 /** What an engine needs to know to be chosen: weights, and activations of the tokens that run at once. */
@@ -133,18 +147,29 @@ export function engineDemand(request: MemoryRequest): EngineDemand {
   }
 }
 
-function segmentRange(
-  { config, checkpointing = 'auto' }: MemoryRequest,
-  { isInOnePiece = false }: BatchTokens,
-): { least: number; most: number } {
-  if (isInOnePiece || checkpointing === false) return { least: 1, most: 1 }
+/** The smallest limit, in bytes, under which so many bytes are left beside what stays. */
+function leastLimit(request: MemoryRequest, bytes: number): number {
+  const logits = LOGIT_COPIES * FLOAT_BYTES * HEAD_LOGITS
+  const rest = residentBytes({ ...request, limitBytes: undefined }) - logits + bytes
+  // The logits take a share of the limit, and no more than they can use.
+  return Math.min((rest + logits) / (1 - MEMORY_RESERVE), rest / (1 - MEMORY_RESERVE - HEAD_SHARE))
+}
+
+/** Logits that may exist at once. */
+function headLogits({ limitBytes = Infinity }: MemoryRequest): number {
+  return Math.min(HEAD_LOGITS, Math.floor((HEAD_SHARE * limitBytes) / (LOGIT_COPIES * FLOAT_BYTES)))
+}
+
+function segmentRange({ config, checkpointing = 'auto' }: MemoryRequest): { least: number; most: number } {
+  if (checkpointing === false) return { least: 1, most: 1 }
   return { least: checkpointing === true ? config.layers : 1, most: config.layers }
 }
 
-/** Of a token in the largest segment, and what each segment begins with. */
+/** Of a token in the largest segment, what each segment begins with, and its smallest part of the vocabulary. */
 function bytesPerToken(config: ModelConfig, segments: number): number {
   const layers = Math.ceil(config.layers / segments)
-  return layers * activationBytesPerLayer(config) + (segments - 1) * FLOAT_BYTES * config.hiddenSize
+  const part = LOGIT_COPIES * FLOAT_BYTES * Math.min(config.vocabSize, HEAD_LEAST_PART)
+  return layers * activationBytesPerLayer(config) + (segments - 1) * FLOAT_BYTES * config.hiddenSize + part
 }
 
 function activationBytes(request: MemoryRequest): number {

@@ -28,6 +28,8 @@ export interface PolicyOptions {
   gradientCheckpointing?: boolean | 'auto'
   /** Memory that this process may take, MB of 2^20 bytes: batches run in smaller parts to keep below it. */
   memoryLimitMb?: number
+  /** Parts in which training goes through the vocabulary; as many as the memory limit asks for when left out. */
+  headParts?: number
 }
 
 /** What is known of the loaded model. */

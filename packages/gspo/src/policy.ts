@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { batchTokens, checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
 import { startDecoding } from './decoding.ts'
-import { DEFAULT_QUANT_BLOCK, HEAD_CHUNK_LOGITS } from './defaults.ts'
+import { DEFAULT_QUANT_BLOCK } from './defaults.ts'
 import type { Engine, Feed, Session } from './engine/engine.ts'
 import { createEngine, weightsOf } from './engine/create.ts'
 import { GspoError } from './errors.ts'
@@ -37,7 +37,7 @@ import type {
   TokenBatch,
   TokenScores,
 } from './policy-types.ts'
-import { engineDemand, planTraining, type MemoryRequest } from './memory.ts'
+import { engineDemand, headParts, planTraining, type MemoryRequest } from './memory.ts'
 import { runSegments } from './segments.ts'
 import { emptyScores, scatterScores } from './token-scores.ts'
 import { hashFiles, openCheckpoint, type Checkpoint } from './weights/checkpoint.ts'
@@ -91,7 +91,11 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   })
   unfinished.defer(() => prepared.dispose())
   const source = { config, checkpoint: prepared, lora, layout }
-  const policy = new GraphPolicy(model, source, engine, { memory, dispose: () => prepared.dispose() })
+  const policy = new GraphPolicy(model, source, engine, {
+    memory,
+    headParts: options.headParts,
+    dispose: () => prepared.dispose(),
+  })
   unfinished.move()
   return policy
 }
@@ -131,6 +135,8 @@ class GraphPolicy implements Policy {
   private readonly source: ModelSource
   private readonly runner: Engine
   private readonly memory: MemoryRequest
+  /** Parts of the vocabulary, where the caller says how many. */
+  private readonly headParts: number | undefined
   private readonly dispose: () => Promise<void>
   private readonly sessions = new Map<string, Promise<Session>>()
   private readonly adapter: Feed
@@ -144,8 +150,13 @@ class GraphPolicy implements Policy {
     model: ModelSummary,
     source: ModelSource,
     engine: Engine,
-    { memory, dispose }: { memory: MemoryRequest; dispose: () => Promise<void> },
+    {
+      memory,
+      headParts,
+      dispose,
+    }: { memory: MemoryRequest; headParts: number | undefined; dispose: () => Promise<void> },
   ) {
+    this.headParts = headParts
     this.memory = memory
     this.model = model
     this.source = source
@@ -234,7 +245,7 @@ class GraphPolicy implements Policy {
     const gradient = new Float32Array(this.adapterLayout.length)
     const reached = new Set<string>()
     let total = 0
-    const plan = planTraining(this.memory, { ...batchTokens(batch), isInOnePiece: variant.isBalanced })
+    const plan = planTraining(this.memory, batchTokens(batch))
     for (const part of this.parts(batch, plan)) {
       const out = await this.lossPass(variant, part.shape, plan.segments, {
         ...part.feeds,
@@ -324,12 +335,12 @@ class GraphPolicy implements Policy {
   /** Cuts a batch into parts that fit, whole groups as long as one fits. */
   private *parts(
     batch: TokenBatch,
-    { tokens } = planTraining(this.memory, batchTokens(batch)),
+    { tokens, headLogits } = planTraining(this.memory, batchTokens(batch)),
   ): Generator<PackedBatch> {
     for (const part of splitRows(batch, tokens)) {
       const packed = packBatch(batch, {
         ...part,
-        chunkRows: Math.max(Math.floor(HEAD_CHUNK_LOGITS / this.model.vocabSize), 1),
+        headParts: (scored) => this.headParts ?? headParts(scored, this.model.vocabSize, headLogits),
         isWhole: this.source.config.moe !== null,
         windows: this.source.config.windows,
         isChunked: this.source.config.linear !== null,

@@ -9,6 +9,7 @@ import type { LayerRange } from './models/decoder.ts'
 import type { LossVariant } from './models/loss.ts'
 import {
   HIDDEN,
+  LOADS,
   lastSegmentGraph,
   segmentBackwardGraph,
   segmentForwardGraph,
@@ -33,7 +34,8 @@ export async function runSegments(pass: SegmentedPass): Promise<Record<string, F
   const { source, segments, variant, shape, feeds } = pass
   // The head is the last segment's affair: its parts need no other graphs.
   const inner = { ...shape, headParts: 1 }
-  const innerKey = JSON.stringify(inner)
+  const { isBalanced } = variant
+  const innerKey = JSON.stringify([inner, isBalanced])
   const run = async (
     kind: string,
     range: LayerRange,
@@ -46,23 +48,28 @@ export async function runSegments(pass: SegmentedPass): Promise<Record<string, F
   /** What each segment starts from; the first one from ids. */
   const inputs: Record<string, Feed>[] = [{}]
   for (const [index, range] of segments.slice(0, -1).entries()) {
-    const graph = (): Graph => segmentForwardGraph(source, inner, range)
+    const graph = (): Graph => segmentForwardGraph(source, inner, range, isBalanced)
     const out = await run(`forward ${innerKey}`, range, graph, inputs[index] ?? {})
-    inputs.push({ [HIDDEN.input]: outputOf(out, HIDDEN.output) })
+    inputs.push({ [HIDDEN.input]: outputOf(out, HIDDEN.output), ...loadsOf(out) })
   }
   const gradient = new Float32Array(source.layout.length)
   const experts: Feed[] = []
   const results: Record<string, Feed> = { gradient: { dims: [gradient.length], values: gradient } }
   let upstream: Record<string, Feed> = {}
+  let allSent: Record<string, Feed> = {}
   for (const [back, range] of segments.toReversed().entries()) {
     const isLast = back === 0
     const out = await run(
       isLast ? `last ${JSON.stringify([variant, shape])}` : `backward ${innerKey}`,
       range,
       () =>
-        isLast ? lastSegmentGraph(source, variant, shape, range) : segmentBackwardGraph(source, inner, range),
-      { ...inputs[segments.length - 1 - back], ...upstream },
+        isLast
+          ? lastSegmentGraph(source, variant, shape, range)
+          : segmentBackwardGraph(source, inner, range, isBalanced),
+      { ...inputs[segments.length - 1 - back], ...upstream, ...allSent },
     )
+    const sent = out[LOADS.sums.sent]
+    if (isLast && sent !== undefined) allSent = { [LOADS.allSent]: sent }
     scatterGradient(gradient, source, range, outputOf(out, 'gradient'))
     if (out['expert_tokens'] !== undefined) experts.unshift(out['expert_tokens'])
     if (range.first > 0) upstream = { [HIDDEN.upstream]: outputOf(out, HIDDEN.gradient) }
@@ -73,6 +80,14 @@ export async function runSegments(pass: SegmentedPass): Promise<Record<string, F
     results['expert_tokens'] = { dims: [counts.length], values: counts }
   }
   return results
+}
+
+/** Loads of experts after a segment, as the next one takes them. */
+function loadsOf(out: Readonly<Record<string, Feed>>): Record<string, Feed> {
+  const [sent, expected] = [out[LOADS.sums.sent], out[LOADS.sums.expected]]
+  return sent === undefined || expected === undefined
+    ? {}
+    : { [LOADS.before.sent]: sent, [LOADS.before.expected]: expected }
 }
 
 /** Puts the gradients of a segment's matrices, one after the other, where the layout has them. */

@@ -5,6 +5,7 @@ import type { Engine, Feed } from '../src/engine/engine.ts'
 import { gradients } from '../src/graph/gradient.ts'
 import { GraphBuilder } from '../src/graph/graph.ts'
 import { isIndexInput, numbers, PRIMITIVE_CASES } from './primitive-cases.ts'
+import { headCompliance } from './head-compliance.ts'
 import { weightCompliance } from './weight-compliance.ts'
 import { runReference, type Value } from './reference-engine.ts'
 
@@ -164,6 +165,7 @@ export function engineCompliance(name: string, create: () => Promise<Engine>): v
     })
 
     weightCompliance(() => engine)
+    headCompliance(() => engine)
 
     it('names an input that was not fed, and refuses to run when closed', async () => {
       const g = new GraphBuilder()

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { activationBytesPerLayer, planTraining, residentBytes } from '../src/memory.ts'
+import { activationBytesPerLayer, headParts, planTraining, residentBytes } from '../src/memory.ts'
 import { parseModelConfig } from '../src/models/config.ts'
 
 /** The shape of Qwen3-0.6B. */
@@ -45,9 +45,9 @@ describe('memory', () => {
   it('an engine that copies weights holds them once as float32, in 4 bits too', () => {
     const copied = (use4bit: boolean): number =>
       residentBytes({ ...request(use4bit, undefined), weights: 'copied' })
-    // 300 MiB for the process, 3 x 64 for a chunk of the head; 4 bytes for each of 596 million, and in 4 bits for the
+    // 300 MiB for the process, 3 x 32 for a part of the head's logits; 4 bytes for each of 596 million, and in 4 bits for the
     // 151936 x 1024 of the head again.
-    assert.equal(copied(false), 492 * 2 ** 20 + 4 * 596_000_000)
+    assert.equal(copied(false), 396 * 2 ** 20 + 4 * 596_000_000)
     assert.equal(copied(true), copied(false) + 4 * 151936 * 1024)
   })
 
@@ -75,7 +75,7 @@ describe('memory', () => {
       segments,
       segments.toSorted((a, b) => b - a),
     )
-    assert.deepEqual(plans.at(-1), { tokens: 4096, segments: 1 })
+    assert.deepEqual(plans.at(-1), { tokens: 4096, segments: 1, headLogits: 2 ** 23 })
   })
 
   it('computes every layer twice, or none, where that is asked for', () => {
@@ -84,9 +84,16 @@ describe('memory', () => {
     assert.deepEqual([plan(true), plan(false)], [28, 1])
   })
 
-  it('computes nothing twice where all layers must run in one piece', () => {
-    const whole = { ...GROUP, isInOnePiece: true }
-    assert.throws(() => planTraining(request(true, 2.5 * GIB), whole), { code: 'OUT_OF_MEMORY_LIMIT' })
-    assert.equal(planTraining(request(true, 16 * GIB), whole).segments, 1)
+  it('gives the head’s logits a share of the limit, and goes through the vocabulary in parts of them', () => {
+    // A thirty-second of 1.5 GiB, in three copies of 4 bytes: 4 Mi logits. 512 tokens of 151936 are 77.8 million.
+    const small = { ...request(true, 1.5 * GIB), parameters: 160_000_000 }
+    assert.equal(planTraining(small, { longest: 8, all: 8 }).headLogits, 2 ** 22)
+    assert.equal(headParts(512, 151936, 2 ** 22), 32)
+    assert.equal(headParts(512, 151936, 2 ** 23), 16)
+    assert.equal(headParts(55, 151936, 2 ** 23), 1)
+    assert.equal(headParts(0, 151936, 2 ** 23), 1)
+    // No part is smaller than 1024 tokens of the vocabulary: 151936 / 1024 = 148.4.
+    assert.equal(headParts(4096, 151936, 2 ** 20), 149)
+    assert.equal(headParts(4096, 512, 2 ** 10), 1)
   })
 })

@@ -28,7 +28,12 @@ function batch(): LossBatch {
   }
 }
 
-async function pass(model: string, use4bit: boolean, gradientCheckpointing: boolean): Promise<LossResult> {
+async function pass(
+  model: string,
+  use4bit: boolean,
+  gradientCheckpointing: boolean,
+  balance: number,
+): Promise<LossResult> {
   const policy = await loadPolicy({
     modelDir: path.join(MODELS, model),
     lora: { rank: 2, alpha: 4, targets: ['q_proj', 'v_proj', 'up_proj'], useRslora: false },
@@ -39,7 +44,7 @@ async function pass(model: string, use4bit: boolean, gradientCheckpointing: bool
   })
   try {
     policy.setAdapter(policy.initialAdapter(1).map((value, i) => (value === 0 ? 0.05 * Math.sin(i) : value)))
-    return await policy.lossAndGradient(batch(), LOSS)
+    return await policy.lossAndGradient(batch(), { ...LOSS, router_aux_loss_coef: balance })
   } finally {
     await policy.close()
   }
@@ -63,15 +68,17 @@ describe('layers in segments', () => {
     assert.deepEqual(tensorsOf({ tensors, length: 3 }, { first: 1, end: 3 }), [0, 2])
   })
 
-  for (const [model, use4bit] of [
-    ['qwen3-tied', false],
-    ['mistral-swa', false],
-    ['qwen3-moe', false],
-    ['qwen3-untied', true],
+  for (const [model, what, use4bit, balance] of [
+    ['qwen3-tied', '', false, 0],
+    ['mistral-swa', '', false, 0],
+    ['qwen3-moe', '', false, 0],
+    ['qwen3-moe', ', experts balanced', false, 0.1],
+    ['qwen3-next', ', experts balanced', false, 0.1],
+    ['qwen3-untied', ' in 4 bits', true, 0],
   ] as const)
-    it(`give the bits of one piece: ${model}${use4bit ? ' in 4 bits' : ''}`, async () => {
-      const { gradient: expected, ...others } = await pass(model, use4bit, false)
-      const { gradient, ...rest } = await pass(model, use4bit, true)
+    it(`give the bits of one piece: ${model}${what}`, async () => {
+      const { gradient: expected, ...others } = await pass(model, use4bit, false, balance)
+      const { gradient, ...rest } = await pass(model, use4bit, true, balance)
       assert.ok(expected.some((value) => value !== 0))
       assert.deepEqual(gradient, expected)
       assert.deepEqual(rest, others)

@@ -122,6 +122,32 @@ export function weightCompliance(engine: () => Engine): void {
       })
 
     for (const stored of ['F32', 'F16', 'BF16', 'U4'] as const)
+      it(`multiplies with some rows of ${stored}, and looks rows up among them`, async () => {
+        const { source, values } = weights[stored]
+        const [first, end] = [16, 40]
+        const g = new GraphBuilder()
+        const part = g.slice(g.weight(source), 0, first, end)
+        const graph = g.finish({
+          y: g.matmul(g.input('x', ['N', COLUMNS]), part, { transB: true }),
+          rows: g.gatherRows(part, g.input('i', ['M'], 'i32')),
+          // Beside its part the whole matrix stays what it is.
+          all: g.gatherRows(g.weight(source), g.input('i', ['M'], 'i32')),
+        })
+        const session = await engine().compile(graph, { weights: 'share' })
+        const { y, rows, all } = await session.run({
+          x,
+          i: { dims: [2], values: Int32Array.of(end - first - 1, 0) },
+        })
+        await session.close()
+        const whole = product(Float32Array.from(x.values), values)
+        const expected = [0, 1, 2].flatMap((row) => [...whole.subarray(row * ROWS + first, row * ROWS + end)])
+        assertNear(y, expected, FLOAT_TOLERANCE)
+        const row = (index: number): number[] => [...values.subarray(index * COLUMNS, (index + 1) * COLUMNS)]
+        assert.deepEqual([...(rows?.values ?? [])], [...row(end - 1), ...row(first)])
+        assert.deepEqual([...(all?.values ?? [])], [...row(end - first - 1), ...row(0)])
+      })
+
+    for (const stored of ['F32', 'F16', 'BF16', 'U4'] as const)
       it(`looks up rows of ${stored}`, async () => {
         const { source, values } = weights[stored]
         const g = new GraphBuilder()

@@ -60,7 +60,7 @@ export function fullGraph(config: ModelConfig, layout: FullLayout, shape: BatchS
   // log softmax by the shifted exponentials: the shift takes no part in the gradient.
   const shift = g.stopGradient(g.maximum(logits, [1], true))
   const partition = g.add(g.unary('log', g.sum(g.unary('exp', g.sub(logits, shift)), [1], true)), shift)
-  const targets = targetsInput(g, 0)
+  const targets = targetsInput(g)
   const negative = g.sub(partition, g.pick(logits, g.reshape(targets, [...targets.shape, 1])))
   const loss = g.sum(
     g.mul(negative, g.reshape(g.input('token_weights', targets.shape), [...targets.shape, 1])),

@@ -172,8 +172,7 @@ function join(g: GraphBuilder, before: PartScores, part: PartScores, isOwn: Tens
   return {
     partition,
     picked: g.where(isOwn, part.picked, before.picked),
-    row:
-      before.row === null || part.row === null ? null : g.where(column(g, isOwn), part.row, before.row),
+    row: before.row === null || part.row === null ? null : g.where(column(g, isOwn), part.row, before.row),
     means: part.means.map((mean, index) => {
       const old = before.means[index] ?? mean
       return g.add(old, g.mul(g.sub(mean, old), mean.shape.length === 1 ? share : column(g, share)))

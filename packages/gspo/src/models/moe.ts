@@ -65,24 +65,43 @@ function sharedExpert(context: LayerContext, size: number, layer: number, x: Ten
   return context.g.mul(context.g.unary('sigmoid', gate), output)
 }
 
+/** Sums over tokens, weighted, and layers: what the load-balancing loss is made of, [experts] each. */
+export interface LoadSums {
+  /** Of tokens sent to each expert. */
+  readonly sent: Tensor
+  /** Of the router's probabilities. */
+  readonly expected: Tensor
+}
+
+/**
+ * Adds some layers' loads, in their order, to what the layers before had. `tokenShares` [T, 1] weigh the tokens and sum
+ * to 1.
+ */
+export function loadSums(
+  g: GraphBuilder,
+  routings: readonly Routing[],
+  tokenShares: Tensor,
+  before?: LoadSums,
+): LoadSums | undefined {
+  const shared = (part: Tensor): Tensor => g.sum(g.mul(part, tokenShares), [0])
+  return routings.reduce<LoadSums | undefined>((sums, { chosen, probabilities }) => {
+    const own = { sent: shared(chosen), expected: shared(probabilities) }
+    return sums === undefined
+      ? own
+      : { sent: g.add(sums.sent, own.sent), expected: g.add(sums.expected, own.expected) }
+  }, before)
+}
+
 /**
  * The load-balancing loss (Switch Transformer, arXiv 2101.03961, as in transformers): experts * sum over experts of
- * the share of tokens sent there times the mean probability. `tokenShares` [T, 1] weigh the tokens and sum to 1.
+ * the share of tokens sent there times the mean probability, both means over so many layers.
  */
 export function balancingLoss(
   g: GraphBuilder,
-  moe: MoeConfig,
-  routings: readonly Routing[],
-  tokenShares: Tensor,
+  { experts }: MoeConfig,
+  { sent, expected }: LoadSums,
+  layers: number,
 ): Tensor {
-  const mean = (parts: readonly Tensor[]): Tensor => {
-    const sums = parts.map((part) => g.sum(g.mul(part, tokenShares), [0]))
-    return g.mul(
-      sums.reduce((a, b) => g.add(a, b)),
-      g.constant(1 / parts.length),
-    )
-  }
-  const sent = g.stopGradient(mean(routings.map(({ chosen }) => chosen)))
-  const expected = mean(routings.map(({ probabilities }) => probabilities))
-  return g.mul(g.sum(g.mul(sent, expected), [0]), g.constant(moe.experts))
+  const mean = (sum: Tensor): Tensor => g.mul(sum, g.constant(1 / layers))
+  return g.mul(g.sum(g.mul(g.stopGradient(mean(sent)), mean(expected)), [0]), g.constant(experts))
 }

@@ -1,7 +1,7 @@
 /**
  * Training in segments of layers (activation recompute, arXiv 1604.06174): only what goes from one segment into the next
  * is kept of the forward pass, and each segment's inside is computed again when its gradient is. Every operation is the
- * one of the graph in one piece, so the numbers are too. For models without linear attention and loads to balance.
+ * one of the graph in one piece, so the numbers are too. Loads of experts are summed on the way from segment to segment.
  */
 import { gradients } from '../graph/gradient.ts'
 import { GraphBuilder, type Graph } from '../graph/graph.ts'
@@ -10,12 +10,15 @@ import type { AdapterLayout } from '../lora.ts'
 import { decoderLayers, lastNorm, type LayerRange, type StackOutput } from './decoder.ts'
 import { frozenWeights, separateMatrices, type LayerContext } from './layers.ts'
 import type { LossVariant } from './loss.ts'
+import type { LoadSums } from './moe.ts'
 import {
   joinGradients,
+  layerLoads,
   layerOf,
   policyLossOf,
   predictingRows,
   stackInputs,
+  withBalance,
   type BatchShape,
   type ModelSource,
 } from './training-graph.ts'
@@ -26,6 +29,16 @@ export const HIDDEN = {
   output: 'next_hidden',
   upstream: 'upstream',
   gradient: 'hidden_gradient',
+}
+
+/**
+ * Names of the loads of experts, [experts] each: of the layers before a segment, of these and its own, and tokens sent
+ * in all layers.
+ */
+export const LOADS = {
+  before: { sent: 'sent_before', expected: 'expected_before' },
+  sums: { sent: 'sent_sum', expected: 'expected_sum' },
+  allSent: 'sent_in_all',
 }
 
 /** Layers in `count` segments of nearly equal size; the last ones are the smaller, for the head is theirs. */
@@ -45,26 +58,47 @@ export function tensorsOf({ tensors }: AdapterLayout, { first, end }: LayerRange
   })
 }
 
-/** Outputs `next_hidden`. Inputs as of the scoring graph, `hidden` instead of ids after the first segment. */
-export function segmentForwardGraph(source: ModelSource, shape: BatchShape, range: LayerRange): Graph {
+/**
+ * Outputs `next_hidden`, and when balanced the loads so far. Inputs as of the scoring graph, `hidden` instead of ids and
+ * the loads before after the first segment.
+ */
+export function segmentForwardGraph(
+  source: ModelSource,
+  shape: BatchShape,
+  range: LayerRange,
+  isBalanced = false,
+): Graph {
   const { segment, context } = beginSegment(source, shape, range)
-  return context.g.finish({ [HIDDEN.output]: segment.hidden })
+  const loads = isBalanced
+    ? layerLoads(context, shape, segment.routings, loadsBefore(context, range))
+    : undefined
+  return context.g.finish({ [HIDDEN.output]: segment.hidden, ...sumsOf(loads) })
 }
 
 /**
  * Outputs `gradient` of the segment's matrices, flat and in their order, `hidden_gradient` after the first segment, and
- * `expert_tokens` where layers have experts. Inputs as of the forward graph, and `upstream`: the gradient of `next_hidden`.
+ * `expert_tokens` where layers have experts. Inputs as of the forward graph, `upstream`, the gradient of `next_hidden`,
+ * and when balanced `sent_in_all` and balance.
  */
-export function segmentBackwardGraph(source: ModelSource, shape: BatchShape, range: LayerRange): Graph {
+export function segmentBackwardGraph(
+  source: ModelSource,
+  shape: BatchShape,
+  range: LayerRange,
+  isBalanced = false,
+): Graph {
   const { segment, context, input } = beginSegment(source, shape, range)
   const { g } = context
   const product = g.mul(segment.hidden, g.input(HIDDEN.upstream, segment.hidden.shape))
-  return g.finish(outputsOf(context, g.sum(product, [0, 1]), segment, input, range, source))
+  // What other layers expect changes nothing for these; what they were sent weighs it.
+  const own = isBalanced ? layerLoads(context, shape, segment.routings) : undefined
+  const loads = own === undefined ? undefined : { ...own, sent: g.input(LOADS.allSent, own.sent.shape) }
+  const scalar = withBalance(context, g.sum(product, [0, 1]), loads)
+  return g.finish(outputsOf(context, scalar, segment, input, range, source))
 }
 
 /**
- * The last segment with head and loss: outputs as of the backward graph, and `loss`, `logps`, `entropies`. Inputs as of
- * the graph in one piece, with `hidden` instead of ids.
+ * The last segment with head and loss: outputs as of the backward graph, and `loss`, `logps`, `entropies`, when balanced
+ * the loads. Inputs as of the graph in one piece, with `hidden` instead of ids and the loads before.
  */
 export function lastSegmentGraph(
   source: ModelSource,
@@ -73,14 +107,31 @@ export function lastSegmentGraph(
   range: LayerRange,
 ): Graph {
   const { segment, context, input } = beginSegment(source, shape, range)
-  const scored = predictingRows(context, lastNorm(context, segment.hidden), shape)
-  const { loss, logps, entropies } = policyLossOf(context, scored, variant, shape)
+  const scored = predictingRows(context, lastNorm(context, segment.hidden))
+  const policy = policyLossOf(context, scored, variant, shape)
+  const { logps, entropies } = policy
+  const loads = variant.isBalanced
+    ? layerLoads(context, shape, segment.routings, loadsBefore(context, range))
+    : undefined
+  const loss = withBalance(context, policy.loss, loads)
   return context.g.finish({
     loss,
     logps,
     entropies,
+    ...sumsOf(loads),
     ...outputsOf(context, loss, segment, input, range, source),
   })
+}
+
+/** Loads of the layers before a segment; undefined where no such layer has experts. */
+function loadsBefore({ g, config }: LayerContext, { first }: LayerRange): LoadSums | undefined {
+  if (config.moe === null || !config.moeLayers.slice(0, first).includes(true)) return undefined
+  const shape = [config.moe.experts]
+  return { sent: g.input(LOADS.before.sent, shape), expected: g.input(LOADS.before.expected, shape) }
+}
+
+function sumsOf(loads: LoadSums | undefined): Record<string, Tensor> {
+  return loads === undefined ? {} : { [LOADS.sums.sent]: loads.sent, [LOADS.sums.expected]: loads.expected }
 }
 
 interface Beginning {

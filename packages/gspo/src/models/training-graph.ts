@@ -19,7 +19,7 @@ import {
 } from './layers.ts'
 import { lossGraph, type LossVariant } from './loss.ts'
 import { groupLinear, type ChunkedRows } from './linear-core.ts'
-import { balancingLoss } from './moe.ts'
+import { balancingLoss, loadSums, type LoadSums } from './moe.ts'
 
 /** What all graphs of one model are made from. */
 export interface ModelSource {
@@ -96,23 +96,10 @@ export function lossAndGradientGraph(source: ModelSource, variant: LossVariant, 
   const g = new GraphBuilder()
   const context = layerContext(g, source)
   const { hidden, routings } = scoredRows(context, shape)
-  const { loss: policyLoss, logps, entropies } = policyLossOf(context, hidden, variant, shape)
-  const { moe } = source.config
-  const loss =
-    moe !== null && variant.isBalanced
-      ? g.add(
-          policyLoss,
-          g.mul(
-            balancingLoss(
-              g,
-              moe,
-              [...routings.values()],
-              g.input('token_shares', [tokenCount(groupDims(shape)), 1]),
-            ),
-            g.input('balance', []),
-          ),
-        )
-      : policyLoss
+  const policy = policyLossOf(context, hidden, variant, shape)
+  const { logps, entropies } = policy
+  const loads = variant.isBalanced ? layerLoads(context, shape, routings) : undefined
+  const loss = withBalance(context, policy.loss, loads)
   const parts = gradients(g, loss, context.adapter.all)
   const gradient = joinGradients(
     g,
@@ -148,6 +135,24 @@ export function layerOf(name: string): number {
   return Number(/\.layers\.(\d+)\./.exec(name)?.[1] ?? -1)
 }
 
+/** Loads of some layers' experts, on top of what the layers before had; undefined where there are no experts. */
+export function layerLoads(
+  { g }: LayerContext,
+  shape: BatchShape,
+  routings: StackOutput['routings'],
+  before?: LoadSums,
+): LoadSums | undefined {
+  const shares = (): Tensor => g.input('token_shares', [tokenCount(groupDims(shape)), 1])
+  return routings.size === 0 ? before : loadSums(g, [...routings.values()], shares(), before)
+}
+
+/** A loss and the load-balancing one, at the weight that is fed; the loss alone without loads. */
+export function withBalance({ g, config }: LayerContext, loss: Tensor, loads: LoadSums | undefined): Tensor {
+  if (config.moe === null || loads === undefined) return loss
+  const layers = config.moeLayers.filter((isMoe) => isMoe).length
+  return g.add(loss, g.mul(balancingLoss(g, config.moe, loads, layers), g.input('balance', [])))
+}
+
 /** The policy's loss of scored rows [N, hidden], and their scores. */
 export function policyLossOf(
   context: LayerContext,
@@ -170,11 +175,11 @@ function layerContext(g: GraphBuilder, { config, checkpoint, layout, lora }: Mod
 export function scoredRows(context: LayerContext, shape: BatchShape): StackOutput {
   const { embedded, rope, mixers } = stackInputs(context, shape)
   const { hidden, routings } = decoderStack(context, embedded(), rope, mixers)
-  return { hidden: predictingRows(context, hidden, shape), routings }
+  return { hidden: predictingRows(context, hidden), routings }
 }
 
 /** Of all tokens' last states those that predict scored tokens, divided by the temperature. */
-export function predictingRows({ g }: LayerContext, hidden: Tensor, shape: BatchShape): Tensor {
+export function predictingRows({ g }: LayerContext, hidden: Tensor): Tensor {
   const scored = g.gatherRows(hidden, g.input('score_rows', ['N'], 'i32'))
   return g.mul(scored, g.input('inverse_temperature', []))
 }

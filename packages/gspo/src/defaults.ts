@@ -91,7 +91,7 @@ export const ACTIVATION_COPIES = 2
 /** Tokens from which a pass makes good use of the processor: smaller parts read all weights for little work. */
 export const EFFICIENT_TOKENS = 256
 
-/** Share of a memory limit that is not planned with: KV caches, and what has been freed and not yet given back. */
+/** Share of a memory limit that is not planned with: what has been freed and not yet given back, and errors of estimates. */
 export const MEMORY_RESERVE = 0.1
 
 /** What the process takes without any model, bytes: Node, the engine's libraries and its first buffers. */

@@ -86,7 +86,7 @@ function linearNumbers(linear: LinearAttentionConfig): number {
 }
 
 /**
- * Bytes that stay while training and decoding: the process, a part of the head's logits, and the weights once as mapped and once
+ * Bytes that stay while training and decoding: the process, logits of the head, and the weights once as mapped and once
  * as packed, or once as float32 where the engine copies them.
  */
 export function residentBytes(request: MemoryRequest): number {

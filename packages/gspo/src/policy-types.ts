@@ -1,4 +1,5 @@
 /** The boundary between the tensor engine (below) and the trainer (above): what a policy is, without any engine. */
+import type { DecodingDemand } from './decoding-memory.ts'
 import type { EngineNote } from './engine/engine.ts'
 import type { AdapterLayout, LoraConfig } from './lora.ts'
 
@@ -188,6 +189,8 @@ export interface Policy {
   /** As `logprobs` with the adapter, and where the draws of each token begin. */
   drawScores(batch: TokenBatch, options: { temperature: number }): Promise<DrawScores>
   lossAndGradient(batch: LossBatch, loss: LossConfig): Promise<LossResult>
+  /** How many prompts' groups the memory limit lets decode at once; throws OUT_OF_MEMORY_LIMIT for none. */
+  promptsAtOnce(demand: DecodingDemand): number
   /** Runs all prompts at once through the model (prefill). */
   startDecoding(prompts: readonly Int32Array[]): Promise<Decoding>
   close(): Promise<void>

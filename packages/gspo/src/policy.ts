@@ -1,6 +1,7 @@
 /** Loads a model folder into a `Policy`: compiled graphs, one adapter, rotary tables. Graphs compile when first used. */
 import { stat } from 'node:fs/promises'
 import { batchTokens, checkBatch, packBatch, splitRows, type PackedBatch } from './batch.ts'
+import { promptsAtOnce, type DecodingDemand } from './decoding-memory.ts'
 import { startDecoding } from './decoding.ts'
 import { DEFAULT_QUANT_BLOCK } from './defaults.ts'
 import type { Engine, Feed, Session } from './engine/engine.ts'
@@ -291,6 +292,10 @@ class GraphPolicy implements Policy {
       'share',
     )
     return session.run({ ...feeds, [ADAPTER_INPUT]: this.adapter })
+  }
+
+  promptsAtOnce(demand: DecodingDemand): number {
+    return promptsAtOnce(this.memory, demand)
   }
 
   async startDecoding(prompts: readonly Int32Array[]): Promise<Decoding> {

@@ -18,6 +18,7 @@ import { adamwInit } from './optim/adamw.ts'
 import { readAdapterFolder, writeAdapterFolder } from './peft/adapter-folder.ts'
 import type { AdapterDescription } from './peft/adapter-folder.ts'
 import { loadPolicy } from './policy.ts'
+import type { Policy } from './policy-types.ts'
 import { replaySteps } from './replay.ts'
 import { createRewards } from './rewards/create.ts'
 import { rollout, rolloutOptionsOf } from './rollout/rollout.ts'
@@ -57,6 +58,7 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     ...(resolved.memory_limit_mb === undefined ? {} : { memoryLimitMb: resolved.memory_limit_mb }),
   })
   try {
+    checkSampling(resolved, policy)
     const adapter =
       resolved.adapter === undefined
         ? policy.initialAdapter(resolved.adapter_seed)
@@ -70,6 +72,13 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     await policy.close()
     throw error
   }
+}
+
+/** A limit under which no group could ever be sampled shows now, whatever the prompts. */
+function checkSampling(config: ResolvedConfig, policy: Policy): void {
+  if (config.rollout_server !== undefined) return
+  const { group_size: group, max_completion_length: completionLength, max_decoding_rows: maxRows } = config
+  policy.promptsAtOnce({ promptLength: 1, completionLength, group, maxRows })
 }
 
 function loraConfigOf(config: ResolvedConfig): LoraConfig {

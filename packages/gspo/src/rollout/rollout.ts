@@ -88,7 +88,12 @@ export async function rollout(
 ): Promise<Completion[][]> {
   for (const prompt of prompts) checkPrompt(policy, prompt, options)
   const groups: Completion[][] = []
-  const promptsAtOnce = Math.max(1, Math.floor(options.maxRows / options.groupSize))
+  const promptsAtOnce = policy.promptsAtOnce({
+    promptLength: prompts.reduce((most, { ids }) => Math.max(most, ids.length), 1),
+    completionLength: options.maxTokens,
+    group: options.groupSize,
+    maxRows: options.maxRows,
+  })
   for (let start = 0; start < prompts.length; start += promptsAtOnce)
     groups.push(...(await rolloutBatch(policy, prompts.slice(start, start + promptsAtOnce), options)))
   return groups

@@ -5,12 +5,13 @@ import { join } from 'node:path'
 import { it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { crashPlan } from '../soak/crash-plan.ts'
-import { runCrashes } from '../soak/crash-run.ts'
+import { runCrashes, SMALL_ROUNDS } from '../soak/crash-run.ts'
 import { demoFlags, isCommit, runCommand, settings, temporaryFolder, TestDaemon } from './daemon-harness.ts'
 
-it('keeps every commit, signed delta and record of a node through SIGKILLs at seeded moments', async (t) => {
+it('keeps every commit, signed delta and record of a node through SIGKILLs at seeded moments, and has the weights of one never killed', async (t) => {
+  const folder = await temporaryFolder(t)
   const report = await runCrashes({
-    folder: await temporaryFolder(t),
+    folder,
     seed: 3,
     nodes: 1,
     kills: 3,
@@ -18,6 +19,16 @@ it('keeps every commit, signed delta and record of a node through SIGKILLs at se
   })
   assert.ok(report.kills >= 3 && report.rounds >= 3, JSON.stringify(report))
   assert.ok(report.signedDeltas >= report.rounds)
+
+  const steady = TestDaemon.start(t, join(folder, 'steady'), [
+    ...demoFlags(3),
+    ...SMALL_ROUNDS,
+    ...settings({ 'ring.min_members': 1 }),
+  ])
+  await steady.waitForRound(Math.max(...report.adapters.keys()))
+  assert.deepEqual(await steady.stop(), { code: 0, signal: null }, steady.stderr)
+  const adapters = steady.adapters()
+  for (const [round, hash] of report.adapters) assert.equal(adapters.get(round), hash, `round ${round}`)
 })
 
 it('goes on while the clock of one of two members jumps a year forward and two back', async (t) => {

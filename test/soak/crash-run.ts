@@ -30,6 +30,8 @@ export interface CrashReport {
   readonly rounds: number
   readonly signedDeltas: number
   readonly folderChecks: number
+  /** Adapter hash by committed round. */
+  readonly adapters: ReadonlyMap<number, string>
 }
 
 /** The victim's moment is awaited this long, ms; one that waits for the others may not come to it. */
@@ -39,7 +41,7 @@ const MOMENT_MS = 10_000
 const ALONE_MS = 4_000
 
 /** A round as small as it can be: the soak is about crashes, and each costs a start anyway. */
-const SMALL = settings({
+export const SMALL_ROUNDS: readonly string[] = settings({
   'train.prompts_per_step': 1,
   'train.group_size': 2,
   'train.aggregate_interval': 1,
@@ -72,7 +74,7 @@ async function crashRing(
   const start = (index: number): TestDaemon =>
     TestDaemon.start(scope, roots[index] ?? '', [
       ...demoFlags(seed + index),
-      ...SMALL,
+      ...SMALL_ROUNDS,
       ...settings({ 'ring.listen': bootstrap[index] ?? '', 'ring.min_members': Math.min(2, nodes) }),
       ...(nodes > 1 ? ['--bootstrap', bootstrap.filter((_, other) => other !== index).join(',')] : []),
     ])
@@ -105,7 +107,13 @@ async function crashRing(
     for (const index of crash.victims) daemons[index] = start(index)
   }
   await finish(audit, daemons)
-  return { ...done, rounds: audit.rounds, signedDeltas: audit.deltas, folderChecks: audit.checks }
+  return {
+    ...done,
+    rounds: audit.rounds,
+    signedDeltas: audit.deltas,
+    folderChecks: audit.checks,
+    adapters: audit.adapters,
+  }
 }
 
 /** SIGKILL to all victims at once, then a look into each folder. */

@@ -30,7 +30,7 @@ try {
   })
   const seconds = Math.round((performance.now() - startedAt) / 1000)
   process.stdout.write(
-    `${JSON.stringify({ seed: Number(values.seed), nodes: Number(values.nodes), ...report, seconds })}\n`,
+    `${JSON.stringify({ seed: Number(values.seed), nodes: Number(values.nodes), ...report, adapters: report.adapters.size, seconds })}\n`,
   )
   await rm(folder, { recursive: true, force: true })
 } catch (error) {

@@ -50,6 +50,11 @@ export class StateAudit {
     return this.#adapters.size
   }
 
+  /** Adapter hash by committed round. */
+  get adapters(): ReadonlyMap<number, string> {
+    return this.#adapters
+  }
+
   /** Signed deltas that lie in the folders. */
   get deltas(): number {
     return this.#folders.reduce((sum, { deltas }) => sum + deltas.size, 0)

@@ -22,6 +22,7 @@ export async function compileOnnx(
   { provider, threads, weights }: OnnxSessionOptions,
 ): Promise<Session> {
   const folder = weightFolder(graph)
+  const hasWeights = graph.tensors.some(({ op }) => op.kind === 'weight')
   const model = lowerToOnnx(graph, folder, { weights, provider })
   const { InferenceSession, Tensor } = await import('onnxruntime-node')
   const session = await InferenceSession.create(model, {
@@ -39,8 +40,9 @@ export async function compileOnnx(
       session: {
         model_external_initializers_file_folder_path: folder,
         disable_prepacking: weights === 'share' ? '1' : '0',
-        // Threads that spin while waiting starve the other processes of a small machine.
-        intra_op: { allow_spinning: threads > 1 ? '1' : '0' },
+        // Threads that spin while waiting starve the other processes of a small machine; those of a small graph beside
+        // the model's would spin while the model runs.
+        intra_op: { allow_spinning: threads > 1 && hasWeights ? '1' : '0' },
       },
     },
   }).catch((cause: unknown) => {

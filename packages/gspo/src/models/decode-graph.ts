@@ -47,7 +47,7 @@ export function vocabularyPart(vocabSize: number): number | undefined {
 export function partSumsGraph(vocabSize: number, part: number): Graph {
   const g = new GraphBuilder()
   const logits = g.reshape(g.input('logits', ['R', vocabSize]), ['R', vocabSize / part, part])
-  const largest = g.maximum(logits, [1, 2], true)
+  const largest = g.maximum(g.maximum(logits, [2], true), [1], true)
   const scaled = g.mul(g.sub(logits, largest), g.input('inverse_temperature', []))
   return g.finish({ largest: g.reshape(largest, ['R']), sums: g.sum(g.unary('exp', scaled), [2]) })
 }

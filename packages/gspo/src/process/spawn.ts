@@ -27,9 +27,14 @@ export interface SpawnOptions {
 
 /**
  * Settings of the GNU C library's allocator (others ignore them): what a training pass frees is kept for the next one
- * instead of going back to the system, which would have to clear every page again.
+ * instead of going back to the system, which would have to clear every page again; and it lies in huge pages, which
+ * weights that are read once a token come out of a sixth faster (measured with 42M parameters).
  */
-const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: `${2 ** 32}`, MALLOC_TRIM_THRESHOLD_: `${2 ** 32}` }
+const ALLOCATOR = {
+  MALLOC_MMAP_THRESHOLD_: `${2 ** 32}`,
+  MALLOC_TRIM_THRESHOLD_: `${2 ** 32}`,
+  GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
+}
 
 interface Pending {
   readonly resolve: (result: unknown) => void

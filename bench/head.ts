@@ -4,11 +4,12 @@
  * sizes) is written once to --file. Usage: node --conditions=gym-source bench/head.ts --file PATH [--tokens 512]
  * [--vocabulary 151936] [--hidden 1024] [--parts 1,4,16,64] [--runs 5] [--threads 2]
  */
+import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import type { Feed, Session } from '../packages/gspo/src/engine/engine.ts'
+import type { Engine, Feed, Session } from '../packages/gspo/src/engine/engine.ts'
 import { createOnnxCpuEngine } from '../packages/gspo/src/engine/onnx-cpu.ts'
 import { gradients } from '../packages/gspo/src/graph/gradient.ts'
 import { GraphBuilder } from '../packages/gspo/src/graph/graph.ts'
@@ -23,6 +24,8 @@ const { values: flags } = parseArgs({
     hidden: { type: 'string', default: '1024' },
     parts: { type: 'string', default: '1,4,16,64' },
     runs: { type: 'string', default: '5' },
+    /** For the processes that measure: so many parts, once. */
+    only: { type: 'string' },
     threads: { type: 'string', default: '2' },
   },
 })
@@ -44,32 +47,54 @@ const feeds: Record<string, Feed> = {
     values: Int32Array.from({ length: tokens }, (_, i) => (7919 * i) % vocabulary),
   },
 }
-const engine = createOnnxCpuEngine({ threads: Number(flags.threads) })
-const sessions = new Map<number, Session>()
-for (const parts of flags.parts.split(',').map(Number)) sessions.set(parts, await compile(parts))
-const seconds = new Map<number, number[]>()
-const megabytes = new Map<number, number[]>()
-for (let run = 0; run <= Number(flags.runs); run++)
-  for (const [parts, session] of sessions) {
-    // The kernel forgets the peak so far: what is left is this run's.
-    writeFileSync('/proc/self/clear_refs', '5')
-    const idle = statusOf('VmRSS')
-    const start = performance.now()
-    await session.run(feeds)
-    if (run === 0) continue // reads the matrix
-    seconds.set(parts, [...(seconds.get(parts) ?? []), (performance.now() - start) / 1000])
-    megabytes.set(parts, [...(megabytes.get(parts) ?? []), statusOf('VmHWM') - idle])
-  }
-console.log(`${tokens} tokens, ${vocabulary} x ${hidden}, medians of ${flags.runs} runs by turns\n`)
-console.log('| parts | seconds | MB on top |\n| --- | --- | --- |')
-for (const parts of sessions.keys())
-  console.log(
-    `| ${parts} | ${median(seconds.get(parts) ?? []).toFixed(2)} | ${median(megabytes.get(parts) ?? []).toFixed(0)} |`,
-  )
-for (const session of sessions.values()) await session.close()
-await engine.close()
+if (flags.only === undefined) compare()
+else await measure(Number(flags.only))
 
-function compile(parts: number): Promise<Session> {
+/** A process for each measurement, by turns: memory that one has freed is not the next one's. */
+function compare(): void {
+  const all = flags.parts.split(',').map(Number)
+  const seconds = new Map<number, number[]>()
+  const megabytes = new Map<number, number[]>()
+  for (let run = 0; run < Number(flags.runs); run++)
+    for (const parts of all) {
+      const args = [
+        '--conditions=gym-source',
+        import.meta.filename,
+        ...process.argv.slice(2),
+        '--only',
+        `${parts}`,
+      ]
+      const output = execFileSync(process.execPath, args, { encoding: 'utf8' })
+      const measured = JSON.parse(output) as { seconds: number; megabytes: number }
+      seconds.set(parts, [...(seconds.get(parts) ?? []), measured.seconds])
+      megabytes.set(parts, [...(megabytes.get(parts) ?? []), measured.megabytes])
+    }
+  console.log(`${tokens} tokens, ${vocabulary} x ${hidden}, medians of ${flags.runs} runs by turns\n`)
+  console.log('| parts | seconds | MB beside the weights |\n| --- | --- | --- |')
+  for (const parts of all)
+    console.log(
+      `| ${parts} | ${median(seconds.get(parts) ?? []).toFixed(2)} | ${median(megabytes.get(parts) ?? []).toFixed(0)} |`,
+    )
+}
+
+/** Prints one line of JSON: seconds of a run after a first one, and anonymous memory at its peak beyond the idle process's. */
+async function measure(parts: number): Promise<void> {
+  const engine = createOnnxCpuEngine({ threads: Number(flags.threads) })
+  const session = await compile(engine, parts)
+  const idle = statusOf('RssAnon')
+  await session.run(feeds)
+  // The kernel forgets the peak so far.
+  writeFileSync('/proc/self/clear_refs', '5')
+  const start = performance.now()
+  await session.run(feeds)
+  const seconds = (performance.now() - start) / 1000
+  const megabytes = statusOf('VmHWM') - statusOf('RssFile') - idle
+  console.log(JSON.stringify({ seconds, megabytes }))
+  await session.close()
+  await engine.close()
+}
+
+function compile(engine: Engine, parts: number): Promise<Session> {
   const g = new GraphBuilder()
   const bytes = 4 * vocabulary * hidden
   const head = g.weight({

@@ -128,6 +128,12 @@ describe('a rollout server', () => {
     }
     await trainer.step()
     assert.equal(completions().length, 3)
+
+    // One try more than `retries` for each of the two prompts, and no other.
+    server.requests.length = 0
+    failures = Infinity
+    await assert.rejects(trainer.step(), { code: 'ROLLOUT_FAILED', message: /answered 500: busy/ })
+    assert.ok(completions().length >= 2 && completions().length <= 4, `${completions().length} requests`)
   })
 
   it('gives the step up with the reason, and changes nothing', async () => {
@@ -179,12 +185,20 @@ describe('a rollout server', () => {
         adapter_dir: join(dir, 'adapter'),
         retries: 0,
         timeout_ms: 50,
+        load_path: '/load_lora_adapter',
+        unload_path: '/unload_lora_adapter',
       },
     })
     try {
+      server.requests.length = 0
       server.handle = (received, response) =>
         received.path === '/v1/completions' ? undefined : answer(received, response)
       await assert.rejects(patient.step(), { code: 'ROLLOUT_FAILED', message: /no answer within 50 ms/ })
+      // SGLang has its adapter paths beside /v1, not below it.
+      assert.deepEqual(
+        server.requests.slice(0, 2).map(({ path }) => path),
+        ['/unload_lora_adapter', '/load_lora_adapter'],
+      )
       const cancel = new AbortController()
       const step = trainer.step({ signal: cancel.signal })
       cancel.abort()

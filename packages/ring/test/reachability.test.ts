@@ -6,6 +6,7 @@ import { PeerBook } from '../src/discovery/peer-book.ts'
 import { classifyDialFailure } from '../src/net/net-counters.ts'
 import { isPrivateHost } from '../src/reach/addresses.ts'
 import { judgeReachability, type DialBack } from '../src/reach/reachability.ts'
+import { encodeReachAnswer, parseReachAnswer } from '../src/reach/messages.ts'
 
 const listening = ['/ip4/192.168.1.2/tcp/4160', '/ip4/127.0.0.1/tcp/4160']
 const yes = (observedHost: string): DialBack => ({ observedHost, reached: true })
@@ -130,5 +131,22 @@ describe('a failed dial', () => {
     assert.equal(classifyDialFailure(Object.assign(new Error('x'), { name: 'TimeoutError' })), 'timeout')
     assert.equal(classifyDialFailure(cyclic), 'other')
     assert.equal(classifyDialFailure('no error at all'), 'other')
+  })
+})
+
+describe('an answer to a dial back', () => {
+  const answer = (value: object): Uint8Array => new TextEncoder().encode(JSON.stringify(value))
+
+  it('reads back as it was written', () => {
+    for (const observedHost of ['192.0.2.7', '2001:db8::7']) {
+      const told = { observedHost, reached: true }
+      assert.deepEqual(parseReachAnswer(encodeReachAnswer(told)), told)
+    }
+  })
+
+  it('names an IP address and nothing else: it is told to others as this node’s own', () => {
+    for (const host of ['', 'example.org', '192.0.2.7/tcp/1', 'fe80::1%eth0', '1.2.3', '300.1.1.1']) {
+      assert.throws(() => parseReachAnswer(answer({ host, reached: true })), { code: 'BAD_MESSAGE' }, host)
+    }
   })
 })

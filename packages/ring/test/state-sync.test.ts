@@ -9,6 +9,7 @@ import { answerLink, initiateLink } from '../src/link/handshake.ts'
 import { FRAME_KIND, type SealedLink } from '../src/link/sealed-link.ts'
 import { StreamCarrier } from '../src/net/stream-carrier.ts'
 import { StateFetcher } from '../src/sync/fetch.ts'
+import { PartialState } from '../src/sync/partial.ts'
 import { parseStateRequest } from '../src/sync/request.ts'
 import { serveState } from '../src/sync/serve.ts'
 import { startBareNode } from './net-rig.ts'
@@ -232,5 +233,19 @@ describe('a state transfer', () => {
       assert.deepEqual(await fetcher.fetch(WANTED, sources, never), STATE)
       assert.deepEqual(refused, [])
     })
+  })
+})
+
+describe('a state on its way', () => {
+  it('costs no object for each of its bytes when they come one by one, and refuses empty pieces', () => {
+    const bytes = Uint8Array.from({ length: 300_000 }, (_, i) => i % 251)
+    const hash = Buffer.from(sha3_256(bytes)).toString('hex')
+    const partial = new PartialState({ round: 1, hash }, 1_000_000)
+    partial.announce(bytes.byteLength, 'a')
+    assert.throws(() => partial.append(new Uint8Array(0), 'a'), { code: 'BAD_FRAME' })
+    for (let at = 0; at < 200_000; at += 1) partial.append(bytes.subarray(at, at + 1), 'a')
+    assert.equal(partial.pieces, Math.ceil(200_000 / 65_536))
+    partial.append(bytes.subarray(200_000), 'a')
+    assert.deepEqual(partial.verified(), bytes)
   })
 })

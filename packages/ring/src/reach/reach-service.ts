@@ -5,17 +5,19 @@
  */
 import { multiaddr } from '@multiformats/multiaddr'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
-import { z } from 'zod'
 import { REACH_CONCURRENT, REACH_DIAL_MS, REACH_PER_PEER_MS, REACH_PROTOCOL } from '../net/defaults.ts'
 import { RingError, toRingError } from '../errors.ts'
 import { MessageReader, frameMessage } from '../net/messages.ts'
 import type { NetCounters } from '../net/net-counters.ts'
 import { StreamCarrier } from '../net/stream-carrier.ts'
+import {
+  encodeReachAnswer,
+  encodeReachRequest,
+  MAX_REACH_MESSAGE_BYTES,
+  parseReachAnswer,
+  parseReachRequest,
+} from './messages.ts'
 import { hostOf, portOf, type DialBack } from './reachability.ts'
-
-const MAX_MESSAGE_BYTES = 512
-const requestSchema = z.strictObject({ port: z.number().int().min(1).max(65_535) })
-const answerSchema = z.strictObject({ host: z.string().max(64), reached: z.boolean() })
 
 /** What the service works with. */
 export interface ReachOptions {
@@ -54,11 +56,11 @@ export class ReachService {
       const late = (): void =>
         carrier.abort(new RingError('TIMEOUT', `no answer within ${2 * REACH_DIAL_MS} ms`, { peer }))
       signal.addEventListener('abort', late, { once: true })
-      const reader = new MessageReader(carrier, MAX_MESSAGE_BYTES)
-      carrier.send(frameMessage(encode({ port })))
-      const { host, reached } = answerSchema.parse(decode(await reader.read()))
+      const reader = new MessageReader(carrier, MAX_REACH_MESSAGE_BYTES)
+      carrier.send(frameMessage(encodeReachRequest(port)))
+      const answer = parseReachAnswer(await reader.read())
       await carrier.close()
-      return { observedHost: host, reached }
+      return answer
     } catch (thrown) {
       throw toRingError(thrown, 'PEER_LOST', 'asking for a dial back', peer)
     }
@@ -87,14 +89,14 @@ export class ReachService {
 
   /** Dials only the very host that asks, at most so often: this node must not become anybody's port scanner. */
   async #answer(carrier: StreamCarrier, connection: Connection, host: string): Promise<void> {
-    const reader = new MessageReader(carrier, MAX_MESSAGE_BYTES)
+    const reader = new MessageReader(carrier, MAX_REACH_MESSAGE_BYTES)
     const late = setTimeout(
       () => carrier.abort(new RingError('TIMEOUT', 'dial back was not asked for in time')),
       REACH_DIAL_MS,
     )
-    const { port } = requestSchema.parse(decode(await reader.read().finally(() => clearTimeout(late))))
+    const port = parseReachRequest(await reader.read().finally(() => clearTimeout(late)))
     const reached = await this.#canDial(connection, host, port)
-    carrier.send(frameMessage(encode({ host, reached })))
+    carrier.send(frameMessage(encodeReachAnswer({ observedHost: host, reached })))
     await carrier.close()
   }
 
@@ -128,12 +130,4 @@ export class ReachService {
     this.#lastAsked.set(peer, now)
     return null
   }
-}
-
-function encode(value: object): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(value))
-}
-
-function decode(bytes: Uint8Array): unknown {
-  return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
 }

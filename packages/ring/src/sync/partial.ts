@@ -2,6 +2,9 @@
 import { sha3_256 } from '@gym-node/wire'
 import { RingError } from '../errors.ts'
 
+/** Smaller pieces are put together in blocks of this size: a peer that sends single bytes must not cost an object each. */
+const BLOCK_BYTES = 64 * 1024
+
 /** What is wanted: the state after `round` with this SHA3-256 in hex. */
 export interface WantedState {
   readonly round: number
@@ -14,6 +17,8 @@ export class PartialState {
   /** whoever has served a byte or the length */
   readonly sources = new Set<string>()
   #parts: Uint8Array[] = []
+  #block = new Uint8Array(0)
+  #blockFill = 0
   #length = 0
   #total: number | null = null
   readonly #maxBytes: number
@@ -26,6 +31,11 @@ export class PartialState {
   /** Where the next source goes on. */
   get length(): number {
     return this.#length
+  }
+
+  /** Pieces of memory that hold the bytes. */
+  get pieces(): number {
+    return this.#parts.length + (this.#blockFill > 0 ? 1 : 0)
   }
 
   get isComplete(): boolean {
@@ -44,7 +54,7 @@ export class PartialState {
     this.sources.add(peer)
   }
 
-  /** Takes the next bytes. Throws RingError BAD_FRAME before the length is known, BAD_STATE beyond it. */
+  /** Takes the next bytes. Throws RingError BAD_FRAME before the length is known or for none, BAD_STATE beyond it. */
   append(bytes: Uint8Array, peer: string): void {
     if (this.#total === null) {
       throw new RingError('BAD_FRAME', 'state bytes came before their length', { peer })
@@ -52,13 +62,34 @@ export class PartialState {
     if (this.#length + bytes.byteLength > this.#total) {
       throw new RingError('BAD_STATE', `more than the announced ${this.#total} bytes came`, { peer })
     }
-    this.#parts.push(bytes)
+    if (bytes.byteLength === 0) throw new RingError('BAD_FRAME', 'an empty piece of state', { peer })
+    this.#keep(bytes)
     this.#length += bytes.byteLength
     this.sources.add(peer)
   }
 
+  #keep(bytes: Uint8Array): void {
+    if (this.#blockFill + bytes.byteLength > this.#block.byteLength) {
+      this.#endBlock()
+      if (bytes.byteLength >= BLOCK_BYTES) {
+        this.#parts.push(bytes)
+        return
+      }
+      this.#block = new Uint8Array(BLOCK_BYTES)
+    }
+    this.#block.set(bytes, this.#blockFill)
+    this.#blockFill += bytes.byteLength
+  }
+
+  #endBlock(): void {
+    if (this.#blockFill > 0) this.#parts.push(this.#block.subarray(0, this.#blockFill))
+    this.#block = new Uint8Array(0)
+    this.#blockFill = 0
+  }
+
   /** The whole, if its hash is the one wanted. Throws RingError BAD_STATE; the bytes are gone then. */
   verified(): Uint8Array {
+    this.#endBlock()
     const bytes = new Uint8Array(this.#length)
     let at = 0
     for (const part of this.#parts) {

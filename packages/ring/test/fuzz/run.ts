@@ -1,6 +1,6 @@
 /** Runs cases of a fuzz target by their numbers. */
 import { Random } from '../sim/random.ts'
-import type { Target } from './targets.ts'
+import type { Target } from './target.ts'
 
 /** A case that takes longer than this is a way to stop a node with few bytes. */
 const SLOW_CASE_MS = 1000

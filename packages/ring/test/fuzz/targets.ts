@@ -3,7 +3,7 @@
  * throws when a promise is broken: an error without a name, a wrong input taken for a right one, memory beyond a limit.
  */
 import assert from 'node:assert/strict'
-import { createIdentity, FrameSealer, sha3_256, WireError, type SealedKeys } from '@gym-node/wire'
+import { createIdentity, FrameSealer, sha3_256, type SealedKeys } from '@gym-node/wire'
 import { DEFAULT_LIMITS } from '../../src/defaults.ts'
 import { RingError } from '../../src/errors.ts'
 import { answerLink, initiateLink } from '../../src/link/handshake.ts'
@@ -17,33 +17,19 @@ import { ViewMachine } from '../../src/view/machine.ts'
 import { EMPTY_DURABLE, type Event } from '../../src/view/state.ts'
 import { decodeDurable, encodeDurable } from '../../src/view/store-codec.ts'
 import type { Random } from '../sim/random.ts'
+import { exchangeTarget } from './exchange-target.ts'
 import { MemoryCarrier } from './memory-carrier.ts'
 import { anyBytes, joined, mutateBytes, mutateJson, pieces } from './mutate.ts'
+import { SYNC_TARGETS } from './sync-targets.ts'
+import { json, refusing, type Target } from './target.ts'
 import { anyPeer, anyViewMessage } from './view-messages.ts'
 
-/** One decoder under test; `cost` is roughly how many cheap cases one case is worth. */
-export interface Target {
-  readonly name: string
-  readonly cost: number
-  run(random: Random): void | Promise<void>
-}
-
 const LIMITS = { ...DEFAULT_LIMITS, chunkBytes: 4096, controlMessageBytes: 8192 }
-const json = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value))
-
-/** Runs a decoder; it may only refuse with a RingError or WireError, with one of `codes` where they are given. */
-function refusing(run: () => void, ...codes: readonly string[]): void {
-  try {
-    run()
-  } catch (thrown) {
-    if (!(thrown instanceof RingError) && !(thrown instanceof WireError)) throw thrown
-    if (codes.length > 0)
-      assert.ok(codes.includes(thrown.code), `refused with ${thrown.code}: ${thrown.message}`)
-  }
-}
 
 const hello = { t: 'hello', version: 1, job: 'j', boot: 'b', addresses: ['/ip4/1.2.3.4/tcp/1'], peers: [] }
 const peers = { t: 'peers', peers: [{ peer: 'p', addresses: ['/ip4/1.2.3.4/tcp/1'] }] }
+
+const paths = { t: 'paths', row: [['p', 12.5]] }
 
 const control: Target = {
   name: 'control stream',
@@ -57,12 +43,12 @@ const control: Target = {
       onEnd: () => undefined,
     }
     new ControlChannel(carrier, 'peer', LIMITS, handlers)
-    const values: unknown[] = [hello, peers, anyViewMessage(random), anyViewMessage(random)]
+    const values: unknown[] = [hello, peers, paths, anyViewMessage(random), anyViewMessage(random)]
     const wrong = random.below(values.length)
     const changed = values.map((value, i) =>
       i === wrong && random.chance(0.6) ? mutateJson(random, value) : value,
     )
-    let bytes = joined(...changed.flatMap((value) => frameMessage(json(value) ?? new Uint8Array(0))))
+    let bytes = joined(...changed.flatMap((value) => frameMessage(json(value))))
     if (random.chance(0.4)) bytes = new Uint8Array(mutateBytes(random, bytes))
     for (const piece of pieces(random, bytes)) carrier.arrive(piece)
     assert.ok(messages <= 8)
@@ -296,4 +282,6 @@ export const TARGETS: readonly Target[] = [
   state,
   machine,
   store,
+  exchangeTarget,
+  ...SYNC_TARGETS,
 ]

@@ -1,6 +1,6 @@
 /** Taking over a decided view, and giving one up: the only places where the agreed view changes. */
 import type { Effect, MachineState } from './state.ts'
-import { bootOf, isAlive, isParticipant } from './state.ts'
+import { bootOf, isAlive, isParticipant, NO_ACCUSATIONS } from './state.ts'
 import type { ViewValue } from './messages.ts'
 import { commitStart, openTurn } from './turn.ts'
 
@@ -17,6 +17,7 @@ export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): voi
   s.proposeAfter = s.now
   s.stalledSince = null
   s.highestBallot = 0
+  s.lastAhead = null
   s.adoptedAt = s.now
   s.turn = null
   s.dirty = true
@@ -77,12 +78,12 @@ function greetMembers(s: MachineState, value: ViewValue): void {
         connected: false,
         deadline,
         status: null,
-        accusing: new Map(),
+        accusing: NO_ACCUSATIONS,
         behind: null,
       })
     } else if (!isAlive(s, member.peer) && bootOf(s, member.peer) !== member.boot) {
       record.deadline = s.now + s.options.peerTimeoutMs
     }
-    record?.accusing.clear()
+    if (record !== undefined) record.accusing = NO_ACCUSATIONS
   }
 }

@@ -98,6 +98,16 @@ function churnDelay(s: MachineState): number {
   return Math.min(s.options.peerTimeoutMs, CHURN_BASE_MS * 2 ** Math.min(s.churn, 10))
 }
 
+/** Whether no live acceptor that stays comes before this node. Whoever did when last asked mostly still does. */
+export function isFirstProposer(s: MachineState): boolean {
+  const { self } = s.options
+  const isAhead = (peer: string): boolean =>
+    compareText(peer, self) < 0 && isAlive(s, peer) && !(statusOf(s, peer)?.leaving ?? false)
+  if (s.lastAhead !== null && isAhead(s.lastAhead)) return false
+  s.lastAhead = s.durable.view?.members.find(({ peer }) => isAhead(peer))?.peer ?? null
+  return s.lastAhead === null
+}
+
 /** 0 for the lowest live acceptor that stays, 1 for the next...; null when this node should not propose. */
 function proposerRank(s: MachineState): number | null {
   const leaving = (peer: string): boolean =>

@@ -3,12 +3,19 @@
  * docs/PROTOCOL.md is its specification in words.
  */
 import type { Effect, Event, MachineOptions, MachineState, PeerRecord } from './state.ts'
-import { BROKEN_OFF_STRIKE, createMachineState, isAlive, isParticipant, statusOf } from './state.ts'
+import {
+  BROKEN_OFF_STRIKE,
+  createMachineState,
+  NO_ACCUSATIONS,
+  isAlive,
+  isParticipant,
+  statusOf,
+} from './state.ts'
 import type { Durable, Mark, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
 import { informLaggard } from './inform.ts'
 import { buildStatus, flushStatus, saysTheSame } from './status.ts'
 import { abandonRound, advanceTurn, commitStart, openTurn } from './turn.ts'
-import { considerChange, desiredMembers } from './change.ts'
+import { considerChange, desiredMembers, isFirstProposer } from './change.ts'
 import { adoptView } from './adopt.ts'
 import { onAccept, onAccepted, onNack, onPrepare, onPromise } from './paxos.ts'
 import { considerGenesis, considerMerge, onGenesis, onGenesisAck, onGenesisNack } from './genesis.ts'
@@ -68,18 +75,22 @@ export class ViewMachine {
         break
     }
     advanceTurn(s, out)
-    considerChange(s, out)
+    const isCrowdEvent = event.on === 'connected' || event.on === 'disconnected'
+    if (!isCrowdEvent || isFirstProposer(s)) considerChange(s, out)
     if (event.on === 'tick') considerGenesis(s, out)
     openTurn(s, out)
     flushStatus(s, out)
     return out
   }
 
-  /** A ring of a thousand takes a thousand statuses for every step of a round: each sets off only what it can. */
+  /**
+   * A ring of a thousand takes a thousand statuses for every step of a round: each sets off only what it can. Whether the
+   * view should change is looked at with a tick by all but the one who would propose; they wait for half a timeout anyway.
+   */
   #afterMessage(news: News, out: Effect[]): Effect[] {
     const s = this.state
     if (news !== 'none') advanceTurn(s, out)
-    if (news === 'membership') considerChange(s, out)
+    if (news === 'membership' && isFirstProposer(s)) considerChange(s, out)
     if (news !== 'none') openTurn(s, out)
     flushStatus(s, out)
     return out
@@ -168,11 +179,12 @@ function onStatus(
 
 /** Accusations count from the moment they began, and only without a break. */
 function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMessage): void {
+  if (status.suspects.length === 0 && record.accusing.size === 0) return
   const view = s.durable.view
   const current = view !== null && status.ringId === view.ringId && status.epoch === view.epoch
-  const suspects = new Set(current ? status.suspects : [])
-  for (const peer of record.accusing.keys()) if (!suspects.has(peer)) record.accusing.delete(peer)
-  for (const peer of suspects) if (!record.accusing.has(peer)) record.accusing.set(peer, s.now)
+  const since = record.accusing
+  const suspects = current ? status.suspects : []
+  record.accusing = new Map(suspects.map((peer) => [peer, since.get(peer) ?? s.now]))
 }
 
 /**
@@ -202,7 +214,7 @@ function onDisconnected(s: MachineState, peer: string): void {
   // status to all for each of many that go at once would be a storm.
   record.connected = false
   record.deadline = s.now
-  record.accusing.clear()
+  record.accusing = NO_ACCUSATIONS
 }
 
 function onState(s: MachineState, state: Mark): void {
@@ -243,7 +255,7 @@ function onFailed(
 function recordOf(s: MachineState, peer: string): PeerRecord {
   let record = s.peers.get(peer)
   if (record === undefined) {
-    record = { connected: false, deadline: s.now, status: null, accusing: new Map(), behind: null }
+    record = { connected: false, deadline: s.now, status: null, accusing: NO_ACCUSATIONS, behind: null }
     s.peers.set(peer, record)
   }
   return record

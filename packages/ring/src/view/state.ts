@@ -82,6 +82,9 @@ export type Event =
   /** what is known of the paths between members has changed */
   | { readonly on: 'paths'; readonly paths: PathTable }
 
+/** Most peers accuse nobody: a ring of a thousand keeps a million records, so they share one empty map. */
+export const NO_ACCUSATIONS: ReadonlyMap<string, number> = new Map()
+
 /** What is known of another peer of the job. */
 export interface PeerRecord {
   connected: boolean
@@ -89,7 +92,7 @@ export interface PeerRecord {
   deadline: number
   status: StatusMessage | null
   /** since when this peer, in the view, accuses others without pause */
-  accusing: Map<string, number>
+  accusing: ReadonlyMap<string, number>
   /** since when it lags behind the view of `epoch`, and when this node last told it; null while it does not */
   behind: { readonly epoch: number; readonly since: number; toldAt: number } | null
 }
@@ -138,6 +141,8 @@ export interface MachineState {
   readonly doorClosed: Map<string, number>
   /** with whom each peer has ever accused each other: one that falls out with everybody is the one to go */
   readonly quarrels: Map<string, Set<string>>
+  /** a member of the view that came before this node in proposing when last looked: where to look first */
+  lastAhead: string | null
   /** epoch + 1 has been promised to a proposer: this epoch can prepare nothing more */
   frozen: boolean
   adoptedAt: number
@@ -203,6 +208,7 @@ export function createMachineState(
     strikes: new Map(),
     doorClosed: new Map(),
     quarrels: new Map(),
+    lastAhead: null,
     frozen: durable.promised !== null,
     adoptedAt: now,
     reasonSince: null,

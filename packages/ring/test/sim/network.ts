@@ -30,22 +30,24 @@ export class Network {
   }
 
   send(from: string, to: string, message: ViewMessage): void {
-    if (!this.reaches(from, to) || this.#connected[this.#pair(from, to)] === 0) return
+    const [sender, receiver] = [this.#world.node(from), this.#world.node(to)]
+    const pair = this.#pairOf(sender.place, receiver.place)
+    const passes = (): boolean => sender.isUp && receiver.isUp && this.#cut[pair] === 0
+    if (!passes() || this.#connected[pair] === 0) return
     this.messages += 1
     this.onSend?.(from, to, message)
     const { clock, random, faults } = this.#world
     const { loss, duplicate, reorder } = this.#world.options
     const copies = faults && random.chance(duplicate) ? 2 : 1
-    const receiver = this.#world.node(to)
     const { boot } = receiver
     for (let i = 0; i < copies; i++) {
       if (faults && random.chance(loss)) continue
       let at = clock.now + random.between(0.2, random.chance(0.02) ? 400 : 15)
-      const key = this.#world.node(from).place * this.#size + receiver.place
+      const key = sender.place * this.#size + receiver.place
       if (!reorder) at = Math.max(at, this.#lastDelivery[key] ?? 0)
       this.#lastDelivery[key] = at
       clock.after(at - clock.now, () => {
-        if (receiver.boot === boot && this.reaches(from, to)) receiver.receive(from, message)
+        if (receiver.boot === boot && passes()) receiver.receive(from, message)
       })
     }
   }
@@ -106,8 +108,10 @@ export class Network {
   }
 
   #pair(a: string, b: string): number {
-    const i = this.#world.node(a).place
-    const j = this.#world.node(b).place
+    return this.#pairOf(this.#world.node(a).place, this.#world.node(b).place)
+  }
+
+  #pairOf(i: number, j: number): number {
     return i < j ? i * this.#size + j : j * this.#size + i
   }
 }

@@ -127,7 +127,9 @@ class CachedDecoding implements Decoding {
       throw new GspoError('BAD_BATCH', `select of rows ${rows.join(', ')} out of ${this.rows}`)
     const { kvHeads, headSize, vocabSize } = this.host.config
     const rowSize = kvHeads * this.capacity * headSize
-    this.caches = this.caches.map((cache) => gatherBlocks(cache, rows, rowSize))
+    // One after the other, so that never two copies of all caches are alive.
+    for (const [index, cache] of this.caches.entries())
+      this.caches[index] = gatherBlocks(cache, rows, rowSize)
     this.states = this.states.select(rows)
     this.logits = gatherBlocks(this.logits, rows, vocabSize)
     this.padding = rows.map((row) => this.padding[row] ?? 0)
@@ -218,15 +220,15 @@ class CachedDecoding implements Decoding {
     const { kvHeads, headSize } = this.host.config
     const capacity = Math.ceil(tokens / CACHE_BLOCK_TOKENS) * CACHE_BLOCK_TOKENS
     const blocks = this.rows * kvHeads
-    this.caches = Array.from({ length: 2 * this.attentionLayers.length }, (_, index) => {
+    for (let index = 0; index < 2 * this.attentionLayers.length; index++) {
       const grown = new Float32Array(blocks * capacity * headSize)
       const old = this.caches[index]
       const [from, to] = [this.capacity * headSize, capacity * headSize]
       if (old !== undefined && this.filled > 0)
         for (let block = 0; block < blocks; block++)
           grown.set(old.subarray(block * from, block * from + this.filled * headSize), block * to)
-      return grown
-    })
+      this.caches[index] = grown
+    }
     this.capacity = capacity
   }
 

@@ -19,6 +19,7 @@ import * as defaults from './defaults.ts'
 import { createGate } from './gate.ts'
 import type { NetCounters } from './net-counters.ts'
 import type { NetworkOptions } from './network-types.ts'
+import { noiseCrypto } from './noise-crypto.ts'
 import { checkSwarmKey } from './swarm-key.ts'
 
 /** How long an address that was dialled counts as confirmed; asked anew long before. */
@@ -74,7 +75,7 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
     privateKey: privateKeyFromRaw(raw),
     addresses: { listen: [...options.listen], appendAnnounce: [...(network.announce ?? [])] },
     transports: [tcp(), ...(optional.transports ?? [])],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [yamux({ maxInboundStreams: limits.streamsPerConnection })],
     services: {
       ...optional.services,

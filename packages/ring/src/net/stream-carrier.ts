@@ -3,6 +3,8 @@ import type { Stream } from '@libp2p/interface'
 import { RingError } from '../errors.ts'
 import type { ByteSink, Carrier } from './carrier.ts'
 import { CarrierInbox } from './carrier.ts'
+import { giveBack } from '../link/memory.ts'
+import { whenEncrypted } from './noise-memory.ts'
 
 /** Wraps an open libp2p stream. The stream belongs to the carrier from here on. */
 export class StreamCarrier implements Carrier {
@@ -20,6 +22,8 @@ export class StreamCarrier implements Carrier {
           this.abort(refusal)
           return
         }
+        // A part that is all of its buffer belongs to this stream alone.
+        giveBack(part)
       }
     })
     // A peer that dies shows as an ordinary close: what is missing is noticed by whoever counts bytes.
@@ -36,9 +40,11 @@ export class StreamCarrier implements Carrier {
     return this.#stream.writeBufferLength
   }
 
-  // libp2p keeps what it is given for as long as it likes, so `written` is never called.
-  send(buffers: readonly Uint8Array[]): boolean {
+  // Buffers leave in order, so the last stands for all. One that shares its memory with others cannot be told by it.
+  send(buffers: readonly Uint8Array[], written?: () => void): boolean {
     if (this.#inbox.end !== null) return false
+    const last = buffers[buffers.length - 1]
+    if (written !== undefined && last.byteLength === last.buffer.byteLength) whenEncrypted(last, written)
     try {
       let more = true
       for (const buffer of buffers) more = this.#stream.send(buffer)

@@ -9,6 +9,7 @@ import * as defaults from './defaults.ts'
 import { EffectRunner } from './effects.ts'
 import { RingError } from './errors.ts'
 import { LinkService } from './link/link-service.ts'
+import { encodedBytes } from './kernels/chunk-math.ts'
 import type { BuiltNode } from './net/libp2p-node.ts'
 import type { NetCounters } from './net/net-counters.ts'
 import { Network } from './net/network.ts'
@@ -78,6 +79,7 @@ export class RingNode implements Ring {
       handlers: {
         onComputed: (epoch, round, hash) => this.#post({ on: 'computed', epoch, round, hash }),
         onFailed: (epoch, round, error) => this.#onRoundFailed(epoch, round, error),
+        onPace: (predecessor, bytesPerMs) => this.#paths.onRate(predecessor, bytesPerMs),
       },
     })
     this.#linkService = new LinkService({
@@ -324,6 +326,7 @@ export class RingNode implements Ring {
     this.#post({ on: 'state', state })
     this.#post({
       on: 'contribute',
+      bytes: encodedBytes(this.#o.wire, vector.length),
       contribution: {
         round,
         length: vector.length,

@@ -5,8 +5,11 @@ import { LEAST_GAIN, orderMembers, type PathTable } from '../src/order/order.ts'
 import { PathMeter } from '../src/order/path-meter.ts'
 import { MachineRig } from './machine-rig.ts'
 import { Random } from './sim/random.ts'
-import { MAX_RTT_MS, MAX_ROW, Paths } from '../src/order/path-table.ts'
+import { MAX_BYTES_PER_MS, MAX_RTT_MS, MAX_ROW, Paths } from '../src/order/path-table.ts'
 import { shortTour, tourLength, type Cost } from '../src/order/tour.ts'
+
+/** Only times count. */
+const TIMES = { moveBytes: 0 }
 
 function random(seed: number): () => number {
   const numbers = new Random(seed)
@@ -39,7 +42,7 @@ function twoContinents(members: readonly string[], noise: () => number): Paths {
   for (const a of members) {
     const row = members
       .filter((b) => b !== a)
-      .map((b) => [b, (side(a) === side(b) ? 10 : 140) * (1 + 0.1 * noise())] as const)
+      .map((b) => [b, (side(a) === side(b) ? 10 : 140) * (1 + 0.1 * noise()), null] as const)
     paths.note(a, row)
   }
   return paths
@@ -88,7 +91,7 @@ describe('orderMembers', () => {
 
   it('crosses the ocean twice where the order by name crosses it eight times', () => {
     assert.equal(crossings(mixed), 8)
-    const { members, gain } = orderMembers(mixed, twoContinents(mixed, random(1)).table)
+    const { members, gain } = orderMembers(mixed, twoContinents(mixed, random(1)).table, TIMES)
     assert.deepEqual([...members].sort(), [...mixed].sort())
     assert.equal(crossings(members), 2)
     // 8 crossings of 140 ms against 2 of them and 6 steps of 10 ms, give or take the noise.
@@ -97,14 +100,14 @@ describe('orderMembers', () => {
 
   it('crosses it twice with thirty members as well', () => {
     const many = Array.from({ length: 30 }, (_, k) => `${k % 2 === 0 ? 'a' : 'b'}${k}`)
-    assert.equal(crossings(orderMembers(many, twoContinents(many, random(2)).table).members), 2)
+    assert.equal(crossings(orderMembers(many, twoContinents(many, random(2)).table, TIMES).members), 2)
   })
 
   it('leaves a good order as it is when the measurements wander', () => {
     const next = random(3)
-    const good = orderMembers(mixed, twoContinents(mixed, next).table).members
+    const good = orderMembers(mixed, twoContinents(mixed, next).table, TIMES).members
     for (let k = 0; k < 20; k += 1) {
-      assert.equal(orderMembers(good, twoContinents(good, next).table).members, good)
+      assert.equal(orderMembers(good, twoContinents(good, next).table, TIMES).members, good)
     }
     assert.ok(LEAST_GAIN > 0.1)
   })
@@ -112,11 +115,11 @@ describe('orderMembers', () => {
   it('keeps the order while less than half of the pairs are measured', () => {
     const paths = new Paths()
     paths.note('a1', [
-      ['b1', 140],
-      ['a2', 10],
+      ['b1', 140, null],
+      ['a2', 10, null],
     ])
-    assert.equal(orderMembers(mixed, paths.table).members, mixed)
-    assert.equal(orderMembers(mixed, new Paths().table).members, mixed)
+    assert.equal(orderMembers(mixed, paths.table, TIMES).members, mixed)
+    assert.equal(orderMembers(mixed, new Paths().table, TIMES).members, mixed)
   })
 
   it('lets a peer that lies worsen the order, never lose a member', () => {
@@ -124,15 +127,15 @@ describe('orderMembers', () => {
     // b4 claims to be next door to everybody: the honest ends of those paths say otherwise.
     paths.note(
       'b4',
-      mixed.filter((peer) => peer !== 'b4').map((peer) => [peer, 0] as const),
+      mixed.filter((peer) => peer !== 'b4').map((peer) => [peer, 0, null] as const),
     )
-    assert.equal(crossings(orderMembers(mixed, paths.table).members), 2)
+    assert.equal(crossings(orderMembers(mixed, paths.table, TIMES).members), 2)
     // It claims to be far from all: it stands wherever it does least harm.
     paths.note(
       'b4',
-      mixed.filter((peer) => peer !== 'b4').map((peer) => [peer, Infinity] as const),
+      mixed.filter((peer) => peer !== 'b4').map((peer) => [peer, Infinity, null] as const),
     )
-    const { members } = orderMembers(mixed, paths.table)
+    const { members } = orderMembers(mixed, paths.table, TIMES)
     assert.deepEqual([...members].sort(), [...mixed].sort())
     assert.equal(crossings(members.filter((peer) => peer !== 'b4')), 2)
   })
@@ -141,14 +144,17 @@ describe('orderMembers', () => {
 describe('the table of paths', () => {
   it('is bounded, clamps what makes no sense, and notes only what is new', () => {
     const paths = new Paths()
-    const row = Array.from({ length: 1_000 }, (_, k) => [`p${k}`, k % 2 === 0 ? -5 : 1e9] as const)
+    const row = Array.from(
+      { length: 1_000 },
+      (_, k) => [`p${k}`, k % 2 === 0 ? -5 : 1e9, k % 2 === 0 ? -5 : 1e12] as const,
+    )
     assert.ok(paths.note('a', row))
     assert.equal(paths.table.get('a')?.size, MAX_ROW)
-    assert.equal(paths.table.get('a')?.get('p0'), 0)
-    assert.equal(paths.table.get('a')?.get('p1'), MAX_RTT_MS)
-    assert.ok(paths.note('b', [['a', 100]]))
-    assert.ok(!paths.note('b', [['a', 110]]))
-    assert.ok(paths.note('b', [['a', 150]]))
+    assert.deepEqual(paths.table.get('a')?.get('p0'), { ms: 0, bytesPerMs: 1 })
+    assert.deepEqual(paths.table.get('a')?.get('p1'), { ms: MAX_RTT_MS, bytesPerMs: MAX_BYTES_PER_MS })
+    assert.ok(paths.note('b', [['a', 100, null]]))
+    assert.ok(!paths.note('b', [['a', 110, null]]))
+    assert.ok(paths.note('b', [['a', 150, null]]))
     for (let k = 0; k < 1_000; k += 1) paths.note(`x${k}`, [])
     assert.ok(paths.table.size <= 256)
   })
@@ -181,9 +187,9 @@ describe('the path meter', () => {
     assert.equal(told.length, 6)
     for (const id of ids) {
       const table = tables.get(id)
-      assert.equal(table?.get('x')?.get('y'), 5)
-      assert.equal(table?.get('y')?.get('z'), 100)
-      assert.equal(table?.get('z')?.get('x'), 100)
+      assert.equal(table?.get('x')?.get('y')?.ms, 5)
+      assert.equal(table?.get('y')?.get('z')?.ms, 100)
+      assert.equal(table?.get('z')?.get('x')?.ms, 100)
     }
   })
 })

@@ -29,6 +29,12 @@ export class Lanes {
     return this.links.reduce((sum, link) => sum + link.bytesReceived, 0)
   }
 
+  /** Bytes per ms that came in since the last question, of all lanes together; null when too few frames tell. */
+  takePace(): number | null {
+    const rates = this.links.map(({ pace }) => pace.take()).filter((rate) => rate !== null)
+    return rates.length === 0 ? null : rates.reduce((sum, rate) => sum + rate, 0)
+  }
+
   park(): void {
     for (const link of this.links) link.park()
   }

@@ -5,6 +5,7 @@ import type { RingLimits } from '../defaults.ts'
 import { RingError } from '../errors.ts'
 import type { ByteSink, Carrier } from '../net/carrier.ts'
 import { giveBack } from './memory.ts'
+import { Pace } from './pace.ts'
 
 /** What frames are for. */
 export const FRAME_KIND = {
@@ -50,6 +51,8 @@ export class SealedLink implements ByteSink {
   bytesReceived = 0
   /** bytes of the frame that is coming in, or of the last one */
   hintBytes = FRAME_HEADER_BYTES + FRAME_TAG_BYTES
+  /** how fast frames come in */
+  readonly pace = new Pace()
   readonly #sealer: FrameSealer
   readonly #opener: FrameOpener
   #current: FrameHeader | null = null
@@ -149,7 +152,11 @@ export class SealedLink implements ByteSink {
     this.#current ??= this.#opener.readHeader(header)
     const current = this.#current
     this.hintBytes = FRAME_HEADER_BYTES + current.length + FRAME_TAG_BYTES
-    if (available < this.hintBytes) return false
+    if (available < this.hintBytes) {
+      this.pace.partial(performance.now(), available)
+      return false
+    }
+    this.pace.complete(performance.now(), this.hintBytes)
     const end = at + FRAME_HEADER_BYTES + current.length
     const payload = this.#opener.open(
       header,

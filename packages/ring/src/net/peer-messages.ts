@@ -1,6 +1,6 @@
 /** What peers say on the control stream besides the view protocol: who they are, and whom they know. */
 import { z } from 'zod'
-import { MAX_ROW, MAX_RTT_MS } from '../order/path-table.ts'
+import { MAX_BYTES_PER_MS, MAX_ROW, MAX_RTT_MS } from '../order/path-table.ts'
 import { viewMessageSchema } from '../view/messages.ts'
 
 const address = z.string().min(1).max(512)
@@ -19,10 +19,18 @@ export const helloSchema = z.strictObject({
 
 const peersSchema = z.strictObject({ t: z.literal('peers'), peers: z.array(knownPeer).max(1024) })
 
-/** Round-trip times in ms to other peers, as measured by the sender. */
+/** Round-trip times in ms to other peers, and bytes per ms where rounds have shown them, as measured by the sender. */
 const pathsSchema = z.strictObject({
   t: z.literal('paths'),
-  row: z.array(z.tuple([peerId, z.number().min(0).max(MAX_RTT_MS)])).max(MAX_ROW),
+  row: z
+    .array(
+      z.tuple([
+        peerId,
+        z.number().min(0).max(MAX_RTT_MS),
+        z.number().min(0).max(MAX_BYTES_PER_MS).nullable(),
+      ]),
+    )
+    .max(MAX_ROW),
 })
 
 /** Everything that may come after the hello. */

@@ -1,10 +1,10 @@
 /**
- * Measures the round-trip time to each peer of the job and tells the others when it has changed, a small message at
- * most every few seconds. What they tell goes into one table, from which the proposer of a view orders the ring.
+ * Measures the round-trip time to each peer of the job, takes what rounds show of the rates, and tells the others when
+ * it has changed, a small message at most every few seconds. What they tell goes into one table, from which the proposer of a view orders the ring.
  */
 import type { PathsMessage } from '../net/peer-messages.ts'
-import type { PathTable } from './order.ts'
-import { differs, MAX_ROW, Paths } from './path-table.ts'
+import type { PathClaim, PathTable } from './order.ts'
+import { differs, MAX_BYTES_PER_MS, MAX_ROW, Paths } from './path-table.ts'
 
 /** A peer is measured again after this long; three times as it comes. */
 const MEASURE_EVERY_MS = 30_000
@@ -13,7 +13,7 @@ const MEASURE_EVERY_MS = 30_000
 const FIRST_MEASURES = 3
 const FIRST_EVERY_MS = 1_000
 
-/** The least of so many measurements counts: what is above it is queueing. */
+/** The least of so many times counts, and the highest of so many rates: what is worse is queueing, or other work. */
 const KEPT_SAMPLES = 5
 
 /** A row is told at most this often. */
@@ -34,6 +34,7 @@ export interface PathMeterOptions {
 
 interface Samples {
   readonly kept: number[]
+  readonly rates: number[]
   taken: number
   nextAt: number
   busy: boolean
@@ -45,7 +46,7 @@ export class PathMeter {
   readonly #paths = new Paths()
   readonly #samples = new Map<string, Samples>()
   readonly #told = new Set<string>()
-  #row: ReadonlyMap<string, number> = new Map()
+  #row: ReadonlyMap<string, PathClaim> = new Map()
   #toldAt = -Infinity
 
   constructor(options: PathMeterOptions) {
@@ -59,16 +60,30 @@ export class PathMeter {
     for (const peer of this.#samples.keys()) if (!peers.has(peer)) this.#samples.delete(peer)
     for (const peer of this.#told) if (!peers.has(peer)) this.#told.delete(peer)
     for (const peer of peers) {
-      const samples = this.#samples.get(peer) ?? { kept: [], taken: 0, nextAt: now, busy: false }
-      this.#samples.set(peer, samples)
+      const samples = this.#samplesOf(peer, now)
       if (!samples.busy && now >= samples.nextAt) void this.#measure(peer, samples)
     }
     if (now - this.#toldAt >= TELL_EVERY_MS) this.#tell(now)
   }
 
+  /** What a round showed of the path from a peer, in bytes per ms. */
+  onRate(peer: string, bytesPerMs: number): void {
+    const { rates } = this.#samplesOf(peer, performance.now())
+    rates.push(Math.min(MAX_BYTES_PER_MS, bytesPerMs))
+    if (rates.length > KEPT_SAMPLES) rates.shift()
+  }
+
   /** A peer has told its row. */
   onRow(peer: string, row: PathsMessage['row']): void {
     if (this.#paths.note(peer, row)) this.#changed()
+  }
+
+  #samplesOf(peer: string, now: number): Samples {
+    const known = this.#samples.get(peer)
+    if (known !== undefined) return known
+    const samples = { kept: [], rates: [], taken: 0, nextAt: now, busy: false }
+    this.#samples.set(peer, samples)
+    return samples
   }
 
   async #measure(peer: string, samples: Samples): Promise<void> {
@@ -88,14 +103,19 @@ export class PathMeter {
   /** To everybody when the row has changed, else only to whoever has not heard it. */
   #tell(now: number): void {
     const measured = [...this.#samples].filter(([, { kept }]) => kept.length > 0)
-    const row = new Map(measured.map(([peer, { kept }]) => [peer, Math.min(...kept)]))
+    const row = new Map(
+      measured.map(([peer, { kept, rates }]) => {
+        const bytesPerMs = rates.length === 0 ? null : Math.max(...rates)
+        return [peer, { ms: Math.min(...kept), bytesPerMs }]
+      }),
+    )
     if (row.size === 0) return
     if (differs(this.#row, row)) {
       this.#row = row
       this.#told.clear()
-      if (this.#paths.note(this.#o.self, [...row])) this.#changed()
+      if (this.#paths.note(this.#o.self, entriesOf(row))) this.#changed()
     }
-    const message: PathsMessage = { t: 'paths', row: [...this.#row] }
+    const message: PathsMessage = { t: 'paths', row: entriesOf(this.#row) }
     for (const peer of this.#samples.keys()) {
       if (this.#told.has(peer)) continue
       this.#told.add(peer)
@@ -108,4 +128,8 @@ export class PathMeter {
     // A table of its own: whoever has the last one may go on computing with it.
     this.#o.onChanged(new Map(this.#paths.table))
   }
+}
+
+function entriesOf(row: ReadonlyMap<string, PathClaim>): PathsMessage['row'] {
+  return [...row].map(([peer, { ms, bytesPerMs }]) => [peer, ms, bytesPerMs])
 }

@@ -18,6 +18,8 @@ import { Witness } from './witness.ts'
 export interface RunnerHandlers {
   onComputed(epoch: number, round: number, hash: string): void
   onFailed(epoch: number, round: number, error: RingError): void
+  /** What a round showed of the link from the predecessor. */
+  onPace(predecessor: string, bytesPerMs: number): void
 }
 
 /** What a runner works with. */
@@ -253,6 +255,8 @@ export class RoundRunner {
         stallMs: limits.stallMs,
         signal,
       })
+      const bytesPerMs = from.takePace()
+      if (bytesPerMs !== null) this.#o.handlers.onPace(links.predecessor, bytesPerMs)
     } finally {
       const sent = from.bytesSent + to.bytesSent - before.sent
       const received = from.bytesReceived + to.bytesReceived - before.received

@@ -48,7 +48,9 @@ export function considerChange(s: MachineState, out: Effect[]): void {
 export function desiredMembers(s: MachineState): Member[] {
   const members = fitMembers(s, excludedMembers(s))
   const places = new Map(members.map((member) => [member.peer, member]))
-  const { members: order } = orderMembers([...places.keys()], s.paths)
+  const { members: order } = orderMembers([...places.keys()], s.paths, {
+    moveBytes: moveBytes(s, members.length),
+  })
   return order.map((peer) => places.get(peer)).filter((member) => member !== undefined)
 }
 
@@ -80,11 +82,16 @@ function reorderPays(s: MachineState, view: ViewValue): boolean {
     const { gain } = orderMembers(
       view.members.map(({ peer }) => peer),
       s.paths,
-      REORDER_GAIN,
+      { moveBytes: moveBytes(s, view.members.length), leastGain: REORDER_GAIN },
     )
     s.reorder = { view, paths: s.paths, pays: gain > 0 }
   }
   return s.reorder.pays
+}
+
+/** What a member sends in one move of a round: its share of the vector that this node brought last. */
+function moveBytes(s: MachineState, members: number): number {
+  return Math.ceil(s.roundBytes / members)
 }
 
 function abandonedByAnyone(s: MachineState): boolean {

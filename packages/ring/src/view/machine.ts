@@ -13,7 +13,7 @@ import {
 } from './state.ts'
 import type { Durable, Mark, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
 import { informLaggard } from './inform.ts'
-import { buildStatus, flushStatus, saysTheSame } from './status.ts'
+import { flushStatus, greeting, saysTheSame } from './status.ts'
 import { abandonRound, advanceTurn, commitStart, openTurn } from './turn.ts'
 import { considerChange, desiredMembers, isFirstProposer } from './change.ts'
 import { adoptView } from './adopt.ts'
@@ -52,6 +52,7 @@ export class ViewMachine {
         break
       case 'contribute':
         s.contribution = event.contribution
+        s.roundBytes = event.bytes ?? 0
         commitStart(s, out)
         openTurn(s, out)
         break
@@ -204,7 +205,7 @@ function onConnected(s: MachineState, peer: string, out: Effect[]): void {
   const record = recordOf(s, peer)
   record.connected = true
   record.deadline = s.now + s.options.peerTimeoutMs
-  if (!s.options.observer) out.push({ do: 'send', to: peer, message: buildStatus(s) })
+  if (!s.options.observer) out.push({ do: 'send', to: peer, message: greeting(s) })
 }
 
 function onDisconnected(s: MachineState, peer: string): void {

@@ -68,7 +68,8 @@ export type Event =
   | { readonly on: 'disconnected'; readonly peer: string }
   | { readonly on: 'tick' }
   | { readonly on: 'state'; readonly state: Mark }
-  | { readonly on: 'contribute'; readonly contribution: Contribution }
+  /** `bytes`: of its vector on the wire; only the order of the ring follows from it */
+  | { readonly on: 'contribute'; readonly contribution: Contribution; readonly bytes?: number }
   | { readonly on: 'withdraw' }
   | { readonly on: 'computed'; readonly epoch: number; readonly round: number; readonly hash: string }
   | {
@@ -156,12 +157,16 @@ export interface MachineState {
   genesisLock: { readonly ringId: string; readonly proposer: string; readonly until: number } | null
   candidates: string
   candidatesSince: number
-  /** round-trip times between members; only the order of a view that this node proposes follows from it */
+  /** times and rates between members; only the order of a view that this node proposes follows from them */
   paths: PathTable
+  /** wire bytes of the vector that this node brought last, 0 before the first */
+  roundBytes: number
   /** whether another order of this view pays, by these paths: computed once for both */
   reorder: { readonly view: ViewValue; readonly paths: PathTable; readonly pays: boolean } | null
   leaving: boolean
   nextStatusAt: number
+  /** the last status that was sent to anybody */
+  said: StatusMessage | null
   dirty: boolean
 }
 
@@ -221,9 +226,11 @@ export function createMachineState(
     candidates: '',
     candidatesSince: now,
     paths: new Map(),
+    roundBytes: 0,
     reorder: null,
     leaving: false,
     nextStatusAt: now,
+    said: null,
     dirty: true,
   }
 }

@@ -5,13 +5,24 @@ import type { Mark, StatusMessage } from './messages.ts'
 import { isMinority } from './questions.ts'
 import { HEARTBEATS_PER_TIMEOUT } from '../defaults.ts'
 
-/** Builds the status message of this moment; takes the next sequence number. */
-export function buildStatus(s: MachineState): StatusMessage {
+/** The status for a peer that has just connected: what was said last while that still holds, so that all share one. */
+export function greeting(s: MachineState): StatusMessage {
+  const message = statusOfNow(s, s.seq + 1)
+  if (s.said !== null && saysTheSame(s.said, message)) return s.said
+  return say(s, message)
+}
+
+function say(s: MachineState, message: StatusMessage): StatusMessage {
+  s.seq = message.seq
+  s.said = message
+  return message
+}
+
+function statusOfNow(s: MachineState, seq: number): StatusMessage {
   const view = s.durable.view
-  s.seq += 1
   return {
     t: 'status',
-    seq: s.seq,
+    seq,
     boot: s.boot,
     ringId: view?.ringId ?? null,
     epoch: view?.epoch ?? 0,
@@ -50,7 +61,7 @@ export function flushStatus(s: MachineState, out: Effect[]): void {
   if (s.options.observer || (!s.dirty && s.now < s.nextStatusAt)) return
   s.dirty = false
   s.nextStatusAt = s.now + s.options.peerTimeoutMs / HEARTBEATS_PER_TIMEOUT
-  const message = buildStatus(s)
+  const message = say(s, statusOfNow(s, s.seq + 1))
   for (const [peer, record] of s.peers) {
     if (record.connected) out.push({ do: 'send', to: peer, message })
   }

@@ -183,7 +183,8 @@ export const exchangeTarget: Target = {
       header: { kind: FRAME_KIND.go, move: 0, round: ROUND, chunk: 0 },
       payload: new Uint8Array(0),
     }
-    let [incoming, outgoing] = [honest, [go]]
+    let incoming: Frame[] = honest
+    let outgoing: Frame[] = [go]
     const changes = random.below(4)
     for (let i = 0; i < changes; i++) {
       if (random.chance(0.8)) incoming = changeOne(random, incoming)

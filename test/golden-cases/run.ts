@@ -40,6 +40,7 @@ const training = cases.filter((file) => path.basename(file) === 'rl.test.ts')
 const results = [
   runTests('onnx-cpu', cases),
   runTests('onnx-cpu', training, [], HEAD_IN_PARTS),
+  // In WebAssembly where no native package is installed.
   runTests('tfjs', cases),
   runTests('tfjs', training, [`--test-name-pattern=${SMALL_CASES}`], HEAD_IN_PARTS),
 ]

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { describe, it } from 'node:test'
-import { loadTensorflow, NATIVE_PACKAGES, type ImportPackage } from '../src/tfjs/library.ts'
+import { loadTensorflow, NATIVE_PACKAGES, WASM_PACKAGE, type ImportPackage } from '../src/tfjs/library.ts'
 
 /** As Node reports a package that is not there. */
 function absent(name: string): Error {
@@ -22,8 +22,18 @@ const [gpu, cpu] = NATIVE_PACKAGES
 const withoutNative = { [gpu]: absent(gpu), [cpu]: absent(cpu) }
 
 describe('TensorFlow.js', () => {
-  it('is the JavaScript backend where no native package is installed', async () => {
+  it('is WebAssembly where no native package is installed', async () => {
     const library = await loadTensorflow({ threads: 1 }, importExcept(withoutNative))
+    assert.equal(library.isNative, false)
+    assert.equal(library.name, WASM_PACKAGE)
+    assert.equal(library.tf.getBackend(), 'wasm')
+  })
+
+  it('is the JavaScript backend where that is not installed either', async () => {
+    const library = await loadTensorflow(
+      { threads: 1 },
+      importExcept({ ...withoutNative, [WASM_PACKAGE]: absent(WASM_PACKAGE) }),
+    )
     assert.equal(library.isNative, false)
     assert.equal(library.name, '@tensorflow/tfjs-core')
     assert.equal(library.tf.getBackend(), 'cpu')

@@ -3,9 +3,18 @@ import { it } from 'node:test'
 import * as tf from '@tensorflow/tfjs-core'
 import { createTfjsEngine } from '../src/engine/tfjs.ts'
 import { GraphBuilder } from '../src/graph/graph.ts'
+import { WASM_PACKAGE, type ImportPackage } from '../src/tfjs/library.ts'
 import { engineCompliance } from './engine-compliance.ts'
 
-engineCompliance('tfjs', () => createTfjsEngine({ threads: 1 }))
+const withoutWasm: ImportPackage = (name) =>
+  name === WASM_PACKAGE
+    ? Promise.reject(
+        Object.assign(new Error(`Cannot find package '${name}'`), { code: 'ERR_MODULE_NOT_FOUND' }),
+      )
+    : import(name)
+
+engineCompliance('tfjs in WebAssembly', () => createTfjsEngine({ threads: 1 }))
+engineCompliance('tfjs in JavaScript', () => createTfjsEngine({ threads: 1 }, withoutWasm))
 
 it('engine tfjs keeps no tensor of a run that fails half-way', async () => {
   const engine = await createTfjsEngine({ threads: 1 })
@@ -24,7 +33,7 @@ it('engine tfjs keeps no tensor of a run that fails half-way', async () => {
 })
 
 it('engine tfjs says that JavaScript is slow', async () => {
-  const engine = await createTfjsEngine({ threads: 1 })
+  const engine = await createTfjsEngine({ threads: 1 }, withoutWasm)
   assert.match(engine.note.text, /JavaScript.*npm install @tensorflow\/tfjs-node-gpu/)
   assert.equal(engine.note.isWarning, true)
   await engine.close()

@@ -16,7 +16,7 @@ export interface TfLibrary {
   readonly name: string
   /** What it computes on, in words. */
   readonly device: string
-  /** False for the JavaScript backend: one thread, no vector instructions. */
+  /** False for WebAssembly and JavaScript: one thread. */
   readonly isNative: boolean
 }
 
@@ -25,6 +25,9 @@ export const NATIVE_PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-n
 
 /** The JavaScript library and its backend. */
 export const SCRIPT_PACKAGES = ['@tensorflow/tfjs-core', '@tensorflow/tfjs-backend-cpu'] as const
+
+/** The same compiled to WebAssembly: one thread with vector instructions. */
+export const WASM_PACKAGE = '@tensorflow/tfjs-backend-wasm'
 
 /** How a package is imported; tests stand in broken ones. */
 export type ImportPackage = (name: string) => Promise<unknown>
@@ -46,12 +49,14 @@ export async function loadTensorflow(
   }
   const [core, backend] = SCRIPT_PACKAGES
   const tf = await importIfInstalled(core, importPackage)
+  if (tf !== undefined && (await importIfInstalled(WASM_PACKAGE, importPackage)) !== undefined)
+    return startScript(tf, WASM_PACKAGE, 'wasm', 'WebAssembly, one thread')
   if (tf === undefined || (await importIfInstalled(backend, importPackage)) === undefined)
     throw new GspoError(
       'ENGINE_UNAVAILABLE',
-      `engine tfjs needs TensorFlow.js, which is not installed: npm install ${NATIVE_PACKAGES[0]} (CUDA) or ${NATIVE_PACKAGES[1]} (CPU); npm install ${SCRIPT_PACKAGES.join(' ')} for trying it out without native code`,
+      `engine tfjs needs TensorFlow.js, which is not installed: npm install ${NATIVE_PACKAGES[0]} (CUDA) or ${NATIVE_PACKAGES[1]} (CPU); npm install ${core} ${WASM_PACKAGE} for trying it out without native code`,
     )
-  return startScript(tf, core)
+  return startScript(tf, core, 'cpu', 'JavaScript, one thread')
 }
 
 /**
@@ -96,16 +101,16 @@ async function startNative(tf: Tf, name: string): Promise<TfLibrary> {
   return { tf, name, device: isUsingGpuDevice === true ? 'CUDA' : 'CPU, native', isNative: true }
 }
 
-async function startScript(tf: Tf, name: string): Promise<TfLibrary> {
+async function startScript(tf: Tf, name: string, backend: string, device: string): Promise<TfLibrary> {
   try {
     // Keeps it from printing its own advice to install the native package: the caller says so in its log.
     tf.env().set('PROD', true)
-    await tf.setBackend('cpu')
+    if (!(await tf.setBackend(backend))) throw new Error(`its backend ${backend} does not start`)
     checkProduct(tf)
   } catch (cause) {
     throw broken(name, cause)
   }
-  return { tf, name, device: 'JavaScript, one thread', isNative: false }
+  return { tf, name, device, isNative: false }
 }
 
 /** A library whose device does not work shows here and not at the first step. */

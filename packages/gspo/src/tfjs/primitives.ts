@@ -25,6 +25,9 @@ export type ComputedOp = Exclude<Op, { kind: 'input' | 'weight' | 'constant' }>
 /** Largest number of elements that an int32 offset reaches. */
 const LARGEST_OFFSET = 2 ** 31
 
+/** Numbers that are added up one after the other without losing a digit that matters. */
+const LONGEST_PLAIN_SUM = 1024
+
 /** Computes `tensor`, whose operation is `op`. A result may share memory with an input; the library counts its users. */
 export function compute(tf: Tf, tensor: Tensor, op: ComputedOp, operands: Operands): Value {
   const { inputs } = operands
@@ -75,7 +78,7 @@ export function compute(tf: Tf, tensor: Tensor, op: ComputedOp, operands: Operan
     case 'softmax':
       return tf.softmax(first)
     case 'sum':
-      return tf.sum(first, [...op.axes], op.keepDims)
+      return sum(tf, first, op.axes, op.keepDims)
     case 'maximum':
       return tf.max(first, [...op.axes], op.keepDims)
     case 'reshape':
@@ -121,6 +124,31 @@ function slice(tf: Tf, tensor: Tensor, axis: number, x: Value, { range }: Operan
   const begin = x.shape.map((_, index) => (index === axis ? start : 0))
   const size = x.shape.map((dim, index) => (index === axis ? end - start : dim))
   return tf.slice(x, begin, size)
+}
+
+/**
+ * A sum over axes. WebAssembly adds number after number in float32: a long axis is added up in two steps there, about as
+ * many numbers in each, so that a million keep five digits.
+ */
+function sum(tf: Tf, x: Value, axes: readonly number[], keepDims: boolean): Value {
+  if (tf.getBackend() !== 'wasm') return tf.sum(x, [...axes], keepDims)
+  const kept = axes.reduce((value, axis) => sumOver(tf, value, axis), x)
+  return keepDims ? kept : tf.squeeze(kept, [...axes])
+}
+
+/** A sum over one axis, which stays with size 1. */
+function sumOver(tf: Tf, x: Value, axis: number): Value {
+  const size = x.shape[axis] ?? 0
+  if (size <= LONGEST_PLAIN_SUM) return tf.sum(x, axis, true)
+  const [before, after] = [x.shape.slice(0, axis), x.shape.slice(axis + 1)]
+  const rows = Math.floor(Math.sqrt(size))
+  const columns = Math.floor(size / rows)
+  const part = (from: number, count: number): Value =>
+    tf.slice(x, [...before.map(() => 0), from], [...before, count])
+  const blocks = tf.reshape(part(0, rows * columns), [...before, rows, columns, ...after])
+  const total = tf.sum(tf.sum(blocks, axis + 1), axis, true)
+  const rest = size - rows * columns
+  return rest === 0 ? total : tf.add(total, tf.sum(part(rows * columns, rest), axis, true))
 }
 
 /** Places in a flat [N, columns] of the column that `index` [N, k] names in each row. */

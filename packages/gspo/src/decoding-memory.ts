@@ -19,17 +19,13 @@ export interface DecodingDemand {
 
 const FLOAT_BYTES = 4
 
-/** Old and new caches stand side by side while they grow or rows leave. */
-const CACHE_COPIES = 2
-
 /** Logits and probabilities. */
 const SCORE_COPIES = 2
 
 /** Bytes of keys and values of one sequence: layers of softmax attention x heads x head size x places x 4 x 2. */
 export function cacheBytes(config: ModelConfig, tokens: number): number {
-  const layers = config.linearLayers.filter((isLinear) => !isLinear).length
   const places = Math.ceil(tokens / CACHE_BLOCK_TOKENS) * CACHE_BLOCK_TOKENS
-  return layers * config.kvHeads * config.headSize * places * FLOAT_BYTES * 2
+  return attentionLayers(config) * config.kvHeads * config.headSize * places * FLOAT_BYTES * 2
 }
 
 /** Bytes that layers of linear attention keep of one sequence, whatever its length: a state to read and one to write. */
@@ -40,10 +36,14 @@ export function stateBytes({ linear, linearLayers }: ModelConfig): number {
   return layers * (recent + linear.valueHeads * linear.keySize * linear.valueSize) * FLOAT_BYTES * 2
 }
 
-/** Bytes of one completion while it is sampled: cache and states, twice, and its scores over the vocabulary. */
+/**
+ * Bytes of one completion while it is sampled: its cache, one layer's keys or values again while the cache grows, its
+ * states, and its scores over the vocabulary.
+ */
 export function sequenceBytes(config: ModelConfig, tokens: number): number {
-  const kept = cacheBytes(config, tokens) + stateBytes(config)
-  return CACHE_COPIES * kept + SCORE_COPIES * FLOAT_BYTES * config.vocabSize
+  const cache = cacheBytes(config, tokens)
+  const growing = cache / (2 * Math.max(attentionLayers(config), 1))
+  return cache + growing + stateBytes(config) + SCORE_COPIES * FLOAT_BYTES * config.vocabSize
 }
 
 /**
@@ -79,6 +79,11 @@ export function promptsAtOnce(request: MemoryRequest, demand: DecodingDemand): n
     'OUT_OF_MEMORY_LIMIT',
     `sampling a group of ${group} completions of up to ${completionLength} tokens on a prompt of ${promptLength} takes about ${megabytes(each)} MB of KV cache, scores and activations; memory_limit_mb ${megabytes(limitBytes)} leaves ${megabytes(Math.max(available, 0))} beside the model: lower group_size or max_completion_length, shorten prompts, ${request.use4bit ? '' : 'set use_4bit, '}or raise memory_limit_mb by ${megabytes((each - available) / (1 - MEMORY_RESERVE))}`,
   )
+}
+
+/** Layers of softmax attention. */
+function attentionLayers({ linearLayers }: ModelConfig): number {
+  return linearLayers.filter((isLinear) => !isLinear).length
 }
 
 function megabytes(bytes: number): number {

@@ -36,8 +36,8 @@ describe('memory of sampling', () => {
     assert.equal(cacheBytes(CONFIG, 1009), 224 * MIB)
     assert.equal(cacheBytes(CONFIG, 1008), (224 * MIB * 1008) / 1024)
     assert.equal(stateBytes(CONFIG), 0)
-    // Twice while it grows, and 151936 logits and probabilities of 4 bytes.
-    assert.equal(sequenceBytes(CONFIG, 1024), 448 * MIB + 2 * 4 * 151936)
+    // One of 56 arrays again while it grows, 4 MiB, and 151936 logits and probabilities of 4 bytes.
+    assert.equal(sequenceBytes(CONFIG, 1024), 228 * MIB + 2 * 4 * 151936)
   })
 
   it('layers of linear attention keep states of one size instead', () => {
@@ -63,8 +63,8 @@ describe('memory of sampling', () => {
   it('samples as many groups at once as the limit holds, and all that max_decoding_rows allows without one', () => {
     assert.equal(promptsAtOnce(request(undefined), DEMAND), 32)
     assert.equal(promptsAtOnce(request(2 ** 40), DEMAND), 32)
-    // A group takes 8 x (448 MiB + 1.16 MiB) = 3593.3 MiB.
-    const group = 8 * (448 * MIB + 8 * 151936)
+    // A group takes 8 x (228 MiB + 1.16 MiB) = 1833.3 MiB.
+    const group = 8 * (228 * MIB + 8 * 151936)
     // The share of logits is at its most from 3 GiB on, so that what stays does not change.
     const base = residentBytes(request(undefined))
     const limitFor = (groups: number): number => Math.ceil((base + groups * group) / 0.9)
@@ -81,17 +81,17 @@ describe('memory of sampling', () => {
   it('says what to lower where not one group fits, and by how much to raise the limit', () => {
     let message = ''
     try {
-      promptsAtOnce(request(4096 * MIB), DEMAND)
+      promptsAtOnce(request(3072 * MIB), DEMAND)
     } catch (error) {
       message = String(error)
     }
     assert.match(
       message,
-      /group of 8 completions of up to 960 tokens on a prompt of 64 takes about 3594 MB.*memory_limit_mb 4096 leaves.*lower group_size or max_completion_length, shorten prompts, or raise/,
+      /group of 8 completions of up to 960 tokens on a prompt of 64 takes about 1834 MB.*memory_limit_mb 3072 leaves.*lower group_size or max_completion_length, shorten prompts, or raise/,
     )
     const more = Number(/by (\d+)$/.exec(message)?.[1])
-    assert.equal(promptsAtOnce(request((4096 + more) * MIB), DEMAND), 1)
-    assert.throws(() => promptsAtOnce(request((4096 + more - 2) * MIB), DEMAND), {
+    assert.equal(promptsAtOnce(request((3072 + more) * MIB), DEMAND), 1)
+    assert.throws(() => promptsAtOnce(request((3072 + more - 2) * MIB), DEMAND), {
       code: 'OUT_OF_MEMORY_LIMIT',
     })
     assert.throws(() => promptsAtOnce({ ...request(4096 * MIB), use4bit: false }, DEMAND), /set use_4bit/)

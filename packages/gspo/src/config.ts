@@ -125,6 +125,12 @@ export const gspoConfigSchema = z.strictObject({
       'Compute layers again in the backward pass instead of keeping them; auto where memory asks for it',
     ),
   use_4bit: z.boolean().default(false).describe('Keep the frozen weights in 4 bits'),
+  use_8bit_head: z
+    .boolean()
+    .default(false)
+    .describe(
+      'With use_4bit: train with the head in the 8 bits that sampling uses, instead of exact floats of 4 bytes',
+    ),
   quant_block_size: z
     .literal([...QUANT_BLOCKS])
     .default(DEFAULT_QUANT_BLOCK)
@@ -288,6 +294,8 @@ export function resolveConfig(config: unknown): ResolvedConfig {
       'BAD_CONFIG',
       `prompts_per_step x group_size = ${completions} completions cannot be split into steps_per_generation = ${resolved.steps_per_generation} equal minibatches`,
     )
+  if (resolved.use_8bit_head && !resolved.use_4bit)
+    throw new GspoError('BAD_CONFIG', 'use_8bit_head is true without use_4bit: set both, or neither')
   const decays = resolved.lr_scheduler_type === 'linear' || resolved.lr_scheduler_type === 'cosine'
   if (decays && resolved.max_steps === undefined)
     throw new GspoError(

@@ -23,6 +23,8 @@ export interface MemoryRequest {
   /** Weights of the model. */
   readonly parameters: number
   readonly use4bit: boolean
+  /** In 4 bits: whether the head trains in 8 bits too. */
+  readonly use8bitHead?: boolean
   /** Numbers that share a scale in 4 bits. */
   readonly quantBlock: number
   /** How the engine holds weights; mapped when left out. */
@@ -99,8 +101,9 @@ export function residentBytes(request: MemoryRequest): number {
   if (!use4bit) return PROCESS_BYTES + part + 2 * FLOAT_BYTES * parameters
   // Codes of 4 bits, a scale a block, and a code of zero a block.
   const quantised = 0.5 + (FLOAT_BYTES + 0.5) / quantBlock
-  // The head as float32 for training and as bytes, mapped and packed, for decoding.
-  return PROCESS_BYTES + part + 2 * quantised * (parameters - head) + (FLOAT_BYTES + 2) * table
+  // The head as float32 for training, unless it trains in the bytes, mapped and packed, that decode.
+  const floats = request.use8bitHead === true ? 0 : FLOAT_BYTES
+  return PROCESS_BYTES + part + 2 * quantised * (parameters - head) + (floats + 2) * table
 }
 
 /**
@@ -123,7 +126,7 @@ export function planTraining(request: MemoryRequest, batch: BatchTokens): Traini
   const needed = leastLimit(request, batch.longest * bytesPerToken(config, most))
   throw new GspoError(
     'OUT_OF_MEMORY_LIMIT',
-    `a sequence of ${batch.longest} tokens takes about ${megabytes(needed)} MB to train on, memory_limit_mb is ${megabytes(request.limitBytes ?? 0)}: raise it to that at least, ${request.use4bit ? 'or shorten prompts or max_completion_length' : 'or use_4bit'}`,
+    `a sequence of ${batch.longest} tokens takes about ${megabytes(needed)} MB to train on, memory_limit_mb is ${megabytes(request.limitBytes ?? 0)}: raise it to that at least, ${request.use4bit ? `${request.use8bitHead === true ? '' : 'or set use_8bit_head, '}or shorten prompts or max_completion_length` : 'or set use_4bit'}`,
   )
 }
 

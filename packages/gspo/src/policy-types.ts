@@ -21,6 +21,8 @@ export interface PolicyOptions {
   threads: number
   /** Keeps the frozen linear layers in 4 bits, blockwise; the head too, in 8 bits, when decoding. */
   use4bit?: boolean
+  /** With `use4bit`: trains with the head's 8-bit codes too, as decoding does, instead of its exact floats. */
+  use8bitHead?: boolean
   /** Numbers of a row that share a scale in 4 bits: 32, 64 or 128. */
   quantBlock?: 32 | 64 | 128
   /** Where prepared weights are kept for the next run; see `weightCacheFolder` for the usual place. */

@@ -63,6 +63,7 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
   const checkpoint = await openCheckpoint(modelDir)
   const layout = adapterLayout(loraSites(config, lora), lora.rank)
   const use4bit = options.use4bit === true
+  const use8bitHead = use4bit && options.use8bitHead === true
   const limitBytes = options.memoryLimitMb === undefined ? undefined : options.memoryLimitMb * 2 ** 20
   const quantBlock = options.quantBlock ?? DEFAULT_QUANT_BLOCK
   const weights = weightsOf(options.engine)
@@ -70,6 +71,7 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
     config,
     parameters: checkpoint.parameters,
     use4bit,
+    use8bitHead,
     quantBlock,
     weights,
     limitBytes,
@@ -87,6 +89,7 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
     modelSha256: model.sha256,
     ...(options.cacheFolder === undefined ? {} : { cacheFolder: options.cacheFolder }),
     use4bit,
+    use8bitHead,
     block: quantBlock,
     canWiden: weights === 'copied',
   })

@@ -53,6 +53,7 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     engine: resolved.engine,
     threads: resolved.threads,
     use4bit: resolved.use_4bit,
+    use8bitHead: resolved.use_8bit_head,
     quantBlock: resolved.quant_block_size,
     gradientCheckpointing: resolved.gradient_checkpointing,
     ...(resolved.memory_limit_mb === undefined ? {} : { memoryLimitMb: resolved.memory_limit_mb }),

@@ -51,6 +51,12 @@ describe('memory', () => {
     assert.equal(copied(true), copied(false) + 4 * 151936 * 1024)
   })
 
+  it('an 8-bit head saves its floats: 4 bytes of 151936 x 1024', () => {
+    const bytes = (use8bitHead: boolean): number =>
+      residentBytes({ ...request(true, undefined), use8bitHead })
+    assert.equal(bytes(false) - bytes(true), 4 * 151936 * 1024)
+  })
+
   it('names a limit that would do, and it does', () => {
     let message = ''
     try {

@@ -79,6 +79,7 @@ describe('a 4-bit policy', () => {
   let folder: string
   let quantised: Policy
   let widened: Policy
+  let adapter: Float32Array
 
   before(async () => {
     // The same model twice: quantised at load, and its codes' values written out as float32.
@@ -96,7 +97,7 @@ describe('a 4-bit policy', () => {
     await writeFile(file, encodeSafetensors(rewritten))
     quantised = await loadPolicy({ modelDir: MODEL, lora: LORA, engine: 'auto', threads: 1, use4bit: true })
     widened = await loadPolicy({ modelDir: folder, lora: LORA, engine: 'auto', threads: 1 })
-    const adapter = quantised.initialAdapter(3).map((value, i) => (value === 0 ? 0.02 * Math.sin(i) : value))
+    adapter = quantised.initialAdapter(3).map((value, i) => (value === 0 ? 0.02 * Math.sin(i) : value))
     quantised.setAdapter(adapter)
     widened.setAdapter(adapter)
   })
@@ -104,6 +105,39 @@ describe('a 4-bit policy', () => {
     await quantised.close()
     await widened.close()
     await rm(folder, { recursive: true, force: true })
+  })
+
+  it('trains with the head’s 8-bit codes where that is asked for, in parts of the vocabulary too', async () => {
+    const other = path.join(folder, 'head')
+    await cp(MODEL, other, { recursive: true })
+    const file = path.join(folder, 'model.safetensors')
+    const head = 'lm_head.weight'
+    const rewritten = [...decodeSafetensors(await readFile(file)).tensors].map(
+      ([name, { shape, values }]) => {
+        const isHead = name === head && values instanceof Float32Array
+        return [
+          name,
+          { shape, values: isHead ? dequantiseBytes(quantiseBytes(values, 64), 64) : values },
+        ] as const
+      },
+    )
+    await writeFile(path.join(other, 'model.safetensors'), encodeSafetensors(rewritten))
+    const exact = await loadPolicy({ modelDir: other, lora: LORA, engine: 'auto', threads: 1 })
+    const gradients: Float32Array[] = []
+    for (const headParts of [1, 4]) {
+      const own = { modelDir: MODEL, lora: LORA, engine: 'auto', threads: 1, headParts } as const
+      const policy = await loadPolicy({ ...own, use4bit: true, use8bitHead: true })
+      policy.setAdapter(adapter)
+      gradients.push((await policy.lossAndGradient(batch, LOSS)).gradient)
+      await policy.close()
+    }
+    exact.setAdapter(adapter)
+    const { gradient } = await exact.lossAndGradient(batch, LOSS)
+    await exact.close()
+    for (const seen of gradients) assert.ok(distance(seen, gradient) <= 1e-5 * largest(gradient))
+    const { gradient: withFloats } = await quantised.lossAndGradient(batch, LOSS)
+    const off = distance(gradient, withFloats) / largest(withFloats)
+    assert.ok(off > 1e-5 && off < 0.05, `8 bits of the head move the gradient by ${off}`)
   })
 
   const prompt = Int32Array.from({ length: 8 }, (_, i) => 5 + 3 * i)

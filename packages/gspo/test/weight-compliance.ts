@@ -48,7 +48,11 @@ function writeWeights(folder: string): Record<StoredType, { source: WeightSource
     scales: {
       block,
       offset: place(scales).offset,
-      zerosOffset: place(new Uint8Array((ROWS * COLUMNS) / BLOCK / 2).fill(0x88)).offset,
+      zerosOffset: place(
+        stored === 'U4'
+          ? new Uint8Array((ROWS * COLUMNS) / BLOCK / 2).fill(0x88)
+          : new Uint8Array((ROWS * COLUMNS) / BLOCK).fill(0x80),
+      ).offset,
     },
   })
   const upper = Uint16Array.from(new Uint32Array(exact.buffer), (word) => word >>> 16)
@@ -109,7 +113,7 @@ export function weightCompliance(engine: () => Engine): void {
       return y
     }
 
-    for (const stored of ['F32', 'F16', 'BF16', 'U4'] as const)
+    for (const stored of ['F32', 'F16', 'BF16', 'U4', 'U8'] as const)
       it(`multiplies with ${stored} as with the floats that it stands for`, async () => {
         const expected = product(Float32Array.from(x.values), weights[stored].values)
         assertNear(await multiply(stored, 'share'), expected, FLOAT_TOLERANCE)
@@ -121,7 +125,7 @@ export function weightCompliance(engine: () => Engine): void {
         assertNear(await multiply(stored, 'repack'), expected, INTEGER_TOLERANCE)
       })
 
-    for (const stored of ['F32', 'F16', 'BF16', 'U4'] as const)
+    for (const stored of ['F32', 'F16', 'BF16', 'U4', 'U8'] as const)
       it(`multiplies with some rows of ${stored}, and looks rows up among them`, async () => {
         const { source, values } = weights[stored]
         const [first, end] = [16, 40]
@@ -147,7 +151,7 @@ export function weightCompliance(engine: () => Engine): void {
         assert.deepEqual([...(all?.values ?? [])], [...row(end - first - 1), ...row(0)])
       })
 
-    for (const stored of ['F32', 'F16', 'BF16', 'U4'] as const)
+    for (const stored of ['F32', 'F16', 'BF16', 'U4', 'U8'] as const)
       it(`looks up rows of ${stored}`, async () => {
         const { source, values } = weights[stored]
         const g = new GraphBuilder()

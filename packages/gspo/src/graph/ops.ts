@@ -13,7 +13,7 @@ export interface QuantScales {
   readonly block: number
   /** First byte of the scales. */
   readonly offset: number
-  /** First byte of the 4-bit codes of zero, one a block. */
+  /** First byte of the codes of zero, one a block, of as many bits as the others. */
   readonly zerosOffset: number
 }
 

@@ -44,7 +44,9 @@ export function weightRows(source: WeightSource, start: number, end: number): We
   }
   if (scales === undefined) return part
   const offset = scales.offset + start * blocks * Float32Array.BYTES_PER_ELEMENT
-  const zerosOffset = scales.zerosOffset === 0 ? 0 : scales.zerosOffset + (start * blocks) / 2
+  // A code of zero takes as much as any code.
+  const zeroBytes = source.stored === 'U8' ? 1 : 0.5
+  const zerosOffset = scales.zerosOffset + start * blocks * zeroBytes
   return { ...part, scales: { ...scales, offset, zerosOffset } }
 }
 

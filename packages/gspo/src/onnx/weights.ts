@@ -79,10 +79,11 @@ export class WeightEmitter {
     const { block, zerosOffset } = source.scales
     const perBlock = [rows, columns / block]
     const scales = this.scales(source, `use ${this.uses++}`, perBlock)
-    const zeros = this.model.external(`${labelOf(source)} zeros`, ONNX_TYPE.uint4, perBlock, {
+    const bits = source.stored === 'U8' ? 8 : 4
+    const zeros = this.model.external(`${labelOf(source)} zeros`, STORED_TYPE[source.stored], perBlock, {
       location: this.locate(source),
       offset: zerosOffset,
-      length: Math.ceil((rows * columns) / block / 2),
+      length: Math.ceil((rows * columns * bits) / block / 8),
     })
     return this.model.node('DequantizeLinear', [this.values(source), scales, zeros], {
       axis: 1,

@@ -31,7 +31,7 @@ export interface MatrixUses {
 const ALIGNMENT = 64
 
 /** Changes with what the bytes of a prepared file mean. */
-const FORMAT_VERSION = 1
+const FORMAT_VERSION = 2
 
 /** Errors that mean that a folder cannot be written at all. */
 const UNWRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR'])
@@ -42,6 +42,8 @@ const CHUNK_ELEMENTS = 1 << 22
 /** What to prepare for. */
 export interface PrepareOptions {
   readonly use4bit: boolean
+  /** In 4 bits: train with the head's 8-bit codes too, instead of its floats. */
+  readonly use8bitHead?: boolean
   /** Numbers that share a scale in 4 bits, at most. */
   readonly block: number
   /** The engine reads 16-bit floats as they lie in their files. */
@@ -89,10 +91,10 @@ export async function prepareCheckpoint(
 /** What the bytes of a prepared file depend on, as a name for it. */
 function formatKey(
   matrices: readonly WeightSource[],
-  { use4bit, block, canWiden = false, modelSha256 }: PrepareOptions,
+  { use4bit, use8bitHead = false, block, canWiden = false, modelSha256 }: PrepareOptions,
 ): string {
   const names = matrices.map(({ name }) => name)
-  const format = { version: FORMAT_VERSION, modelSha256, use4bit, block, canWiden, names }
+  const format = { version: FORMAT_VERSION, modelSha256, use4bit, use8bitHead, block, canWiden, names }
   return createHash('sha256').update(JSON.stringify(format)).digest('hex')
 }
 
@@ -117,7 +119,7 @@ async function privateWeights(
 async function writePrepared(
   file: string,
   uses: MatrixUses,
-  { use4bit, block: wanted, canWiden = false }: PrepareOptions,
+  { use4bit, use8bitHead = false, block: wanted, canWiden = false }: PrepareOptions,
 ): Promise<PreparedIndex> {
   const handle = await open(file, 'w', 0o600)
   try {
@@ -131,11 +133,12 @@ async function writePrepared(
       if (block === undefined) await widen(source)
       else matrices[source.name] = await writer.quantised(source, block)
     }
-    await widen(uses.head)
     const headBlock = use4bit ? blockOf(uses.head, wanted) : undefined
-    return headBlock === undefined
-      ? { matrices }
-      : { matrices, decodeHead: await writer.bytes(uses.head, headBlock) }
+    if (headBlock === undefined || !use8bitHead) await widen(uses.head)
+    if (headBlock === undefined) return { matrices }
+    const decodeHead = await writer.bytes(uses.head, headBlock)
+    if (use8bitHead) matrices[uses.head.name] = decodeHead
+    return { matrices, decodeHead }
   } finally {
     await handle.close()
   }
@@ -174,12 +177,14 @@ class PreparedFile {
     return { stored: 'U4', ...place, scales: { block, offset: scalesOffset, zerosOffset } }
   }
 
-  /** 8-bit codes and their scales: for products only, that take 128 for the code of zero by themselves. */
+  /** 8-bit codes, their scales and codes of zero, as of 4 bits. */
   async bytes(source: WeightSource, block: number): Promise<Place> {
     const { scales, ...place } = await this.codes(source, block, quantiseBytes)
     const scalesOffset = this.align()
     await this.append(scales)
-    return { stored: 'U8', ...place, scales: { block, offset: scalesOffset, zerosOffset: 0 } }
+    const zerosOffset = this.align()
+    await this.append(new Uint8Array(scales.length).fill(0x80))
+    return { stored: 'U8', ...place, scales: { block, offset: scalesOffset, zerosOffset } }
   }
 
   private async codes(

@@ -68,6 +68,18 @@ describe('httpReward', () => {
     assert.deepEqual(await score([sample('a')]), [1])
     assert.equal(server.requests.length, 2)
   })
+  it('gives up after its retries, and says how often it tried', async () => {
+    server.handle = (_, response) => response.writeHead(503).end('busy')
+    const [error] = await score([sample('a')])
+    assert.match(String(error), /answered 503: busy \(2 tries\)/)
+    assert.equal(server.requests.length, 2)
+  })
+  it('a server that is not there is an error of its samples, after as many tries', async () => {
+    const gone = await startServer(lengths)
+    gone.close()
+    const [error] = await score([sample('a')], { url: gone.url })
+    assert.match(String(error), /\(2 tries\)/)
+  })
   it('does not try again after a 400, and says what the server answered', async () => {
     server.handle = (_, response) => response.writeHead(400).end('bad key')
     const [error] = await score([sample('a')])

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { sha3_256 } from '@gym-node/wire'
 import { NodeError, type NodeErrorCode } from '../src/errors.ts'
-import { writeFileDurably } from '../src/state/atomic.ts'
+import { removeUnfinished, writeFileDurably } from '../src/state/atomic.ts'
 import { loadCheckpoint, saveCheckpoint } from '../src/state/checkpoint.ts'
 import { openStateFolder } from '../src/state/folder.ts'
 import { loadOrCreateIdentity } from '../src/state/identity-files.ts'
@@ -201,6 +201,34 @@ describe('the checkpoint', () => {
     assert.deepEqual(loaded.residual, RESIDUAL)
     await saveCheckpoint(path, { shared: STATE, trainer: Buffer.from('trainer state'), residual: null })
     assert.equal((await loadCheckpoint(path))?.residual, null)
+  })
+
+  it('is the last one when its writer is killed in the middle of the next, and what is left of that goes', async () => {
+    const root = join(folder, 'killed-writer')
+    await mkdir(root)
+    const path = join(root, 'checkpoint')
+    await saveCheckpoint(path, { shared: STATE, trainer: Buffer.from('round 3'), residual: null })
+    const module = new URL('../src/state/atomic.ts', import.meta.url).href
+    const script = `
+      const { writeFileDurably } = await import('${module}')
+      setInterval(() => {}, 1000)
+      await writeFileDurably(${JSON.stringify(path)}, (async function* () {
+        yield Buffer.alloc(100_000, 7)
+        console.log('half')
+        await new Promise(() => {})
+      })())`
+    const writer = spawn(process.execPath, ['--conditions=gym-source', '--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const ended = new Promise((resolve) => writer.once('close', resolve))
+    await new Promise((resolve) => writer.stdout.once('data', resolve))
+    writer.kill('SIGKILL')
+    await ended
+    assert.ok((await stat(`${path}.unfinished`)).size > 0)
+    const loaded = await loadCheckpoint(path)
+    assert.deepEqual([loaded?.shared, String(Buffer.from(loaded?.trainer ?? []))], [STATE, 'round 3'])
+    await removeUnfinished(root)
+    assert.deepEqual(await readdir(root), ['checkpoint'])
   })
 
   it('is refused when any byte was changed or cut', async () => {

@@ -11,7 +11,7 @@ export interface BenchCase {
   readonly wire: WireType
   readonly carrier: CarrierChoice
   readonly integrity: Integrity
-  /** measured runs, after two that warm up */
+  /** measured runs, after eight that warm up */
   readonly runs: number
 }
 
@@ -65,7 +65,8 @@ export interface BenchRun {
   readonly cpuMs: number
 }
 
-const WARM_UP_RUNS = 2
+/** A daemon runs the same round for days: the first ones, which V8 still compiles, cost up to half as much again. */
+const WARM_UP_RUNS = 8
 
 /** Starts the processes, runs, stops them. Throws RingError when one fails, or the signal's reason. */
 export async function benchAllReduce(options: BenchOptions): Promise<BenchReport> {

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -9,6 +10,7 @@ import { after, before, describe, it } from 'node:test'
 import assert from 'node:assert/strict'
 import { networkConfigSchema } from '../src/network/config.ts'
 import { ringNetwork } from '../src/network/ring-network.ts'
+import { relayRegistry, serveMetrics } from '../src/relay-metrics.ts'
 
 const BIN = new URL('../bin/gym-node.js', import.meta.url).pathname
 let folder = ''
@@ -67,6 +69,47 @@ describe('gym-node relay', () => {
     )
     assert.match(first ?? '', /^12D3KooW/)
     assert.equal(first, second)
+  })
+
+  it('tells Prometheus what it carries, and answers nothing else', async () => {
+    const status = {
+      reservations: 3,
+      connections: 5,
+      traffic: { bytes: 1000, waitingBytes: 7, streams: 2, pauses: 4 },
+      limits: { denied: 6 },
+    }
+    const server = await serveMetrics(
+      relayRegistry(() => status),
+      { host: '127.0.0.1', port: 0 },
+    )
+    try {
+      const { port } = server.address() as AddressInfo
+      const scrape = async (): Promise<string> => (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+      await scrape()
+      status.traffic.bytes = 1500
+      const text = await scrape()
+      for (const line of [
+        'gym_relay_places_count 3',
+        'gym_relay_waiting_bytes 7',
+        'gym_relay_bytes_total 1500',
+        'gym_relay_pauses_total 4',
+        'gym_relay_refusals_count{limit="denied"} 6',
+      ])
+        assert.ok(text.split('\n').includes(line), `${line} in\n${text}`)
+      assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 404)
+      await assert.rejects(
+        serveMetrics(
+          relayRegistry(() => status),
+          { host: '127.0.0.1', port },
+        ),
+        {
+          code: 'PORT_IN_USE',
+        },
+      )
+    } finally {
+      server.close()
+      server.closeAllConnections()
+    }
   })
 
   it('says what is wrong with its options', async () => {

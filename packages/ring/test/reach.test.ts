@@ -10,6 +10,7 @@ import {
   type BookStore,
   type NetworkOptions,
   type Relay,
+  type RelayLimits,
   type RingLogger,
 } from '../src/index.ts'
 import { LOOPBACK, until, withoutPeer } from './net-rig.ts'
@@ -17,7 +18,9 @@ import { deadline, identityOf, loggerFor, startNode, stopAll, type RigNode } fro
 
 const RELAY = 90
 
-async function startRelay(options: { swarmKey?: string; deny?: string[] } = {}): Promise<Relay> {
+async function startRelay(
+  options: { swarmKey?: string; deny?: string[]; limits?: Partial<RelayLimits> } = {},
+): Promise<Relay> {
   const relay = await createRelay({
     identity: identityOf(RELAY),
     listen: LOOPBACK,
@@ -95,6 +98,8 @@ describe('a relay', () => {
     try {
       const signal = deadline(nodes)
       assert.deepEqual(await oneRound(nodes, signal), [1.5, 1.5])
+      // One place is enough for the round: the other node may get its own a moment later.
+      await until(() => nodes.every(({ ring }) => ring.status.network.reservations === 1), signal)
       assert.equal(relay.status.reservations, 2)
       for (const { ring } of nodes) {
         assert.ok(ring.addresses.every((address) => address.includes('/p2p-circuit/')))
@@ -102,6 +107,34 @@ describe('a relay', () => {
         assert.ok(ring.status.network.relayedConnections >= 1)
         assert.equal(ring.status.counters.linksDirect, 0)
       }
+    } finally {
+      await stopAll(nodes)
+      await relay.stop()
+    }
+  })
+
+  it('holds all that it carries to its rate, and loses nothing of it', async () => {
+    // Over 1 MB is carried at 1 MB a second, a quarter of a second of it at once: some must wait.
+    const relay = await startRelay({ limits: { bytesPerSecond: 1_000_000 } })
+    const network: NetworkOptions = { dht: 'client', relay: 'always' }
+    const bootstrap = [...relay.addresses]
+    const nodes = await Promise.all(
+      [1, 2].map((n) => startNode(n, { minMembers: 2, bootstrap, network, listen: [] })),
+    )
+    try {
+      const signal = deadline(nodes)
+      const means = await Promise.all(
+        nodes.map(async ({ ring }, n) => {
+          await ring.ready({ signal })
+          const vector = new Float32Array(125_000).fill(n + 1)
+          return (await ring.allReduce(vector, { round: 1, weight: 1, signal })).mean
+        }),
+      )
+      for (const mean of means) assert.ok(mean.every((value) => value === 1.5))
+      const { bytes, pauses, streams } = relay.status.traffic
+      // Two members, each sends its whole vector in halves.
+      assert.ok(bytes > 2 * 125_000 * 4, `${bytes} bytes`)
+      assert.ok(pauses > 0 && streams >= 2, `${pauses} pauses, ${streams} streams`)
     } finally {
       await stopAll(nodes)
       await relay.stop()

@@ -1,6 +1,7 @@
 /** `gym-node relay`: holds places for nodes behind NAT and leads newcomers to the peers of their job. Needs no model. */
 import { resolve } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
+import type { MetricsListen } from '../relay-metrics.ts'
 import { listenForStop } from '../signals.ts'
 
 const HELP = `
@@ -11,6 +12,7 @@ ring.bootstrap or network.relays. It carries sealed bytes that it cannot read, u
 const DEFAULT_LISTEN = '/ip4/0.0.0.0/tcp/4161'
 const HOUR_MS = 3_600_000
 const GIB = 1024 ** 3
+const BYTES_PER_MBIT = 125_000
 
 /** How often the relay logs how much it is used. */
 const REPORT_MS = 10 * 60_000
@@ -25,6 +27,8 @@ interface RelayFlags {
   readonly places: number
   readonly gib: number
   readonly hours: number
+  readonly mbit?: number
+  readonly metrics?: MetricsListen
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error'
 }
 
@@ -46,6 +50,12 @@ export function relayCommand(): Command {
     .option('--places <n>', 'nodes that may hold a place at once', positive, 256)
     .option('--gib <n>', 'GiB that one relayed connection may carry before it is cut', positive, 16)
     .option('--hours <n>', 'hours that one relayed connection may live', positive, 24)
+    .option(
+      '--mbit <n>',
+      'Mbit/s that all relayed connections may use together (default: no limit)',
+      positive,
+    )
+    .option('--metrics <host:port>', 'serve Prometheus metrics at /metrics (default: not at all)', hostPort)
     .option('--log-level <level>', 'debug, info, warn or error', 'info')
     .addHelpText('after', HELP)
     .action(runRelay)
@@ -57,6 +67,7 @@ async function runRelay(flags: RelayFlags): Promise<void> {
   const { loadOrCreateIdentity } = await import('../state/identity-files.ts')
   const { openStateFolder } = await import('../state/folder.ts')
   const { readSwarmKey } = await import('../network/ring-network.ts')
+  const { relayRegistry, serveMetrics } = await import('../relay-metrics.ts')
   const log = createLogger({ level: flags.logLevel, format: 'auto' })
   const folder = await openStateFolder(resolve(flags.stateDir))
   const stop = listenForStop((signal) => log.info({ signal }, 'stopping; the same signal again ends at once'))
@@ -74,14 +85,26 @@ async function runRelay(flags: RelayFlags): Promise<void> {
         places: flags.places,
         bytesPerConnection: Math.round(flags.gib * GIB),
         msPerConnection: Math.round(flags.hours * HOUR_MS),
+        bytesPerSecond: flags.mbit === undefined ? null : flags.mbit * BYTES_PER_MBIT,
       },
       logger: log,
     })
     await relay.start()
+    const metrics =
+      flags.metrics === undefined
+        ? null
+        : await serveMetrics(
+            relayRegistry(() => relay.status),
+            flags.metrics,
+          )
+    const scraped = metrics?.address() ?? null
+    if (scraped !== null && typeof scraped === 'object') log.info({ port: scraped.port }, 'metrics')
     for (const address of relay.addresses) process.stderr.write(`relay ${address}\n`)
     const report = setInterval(() => log.info({ ...relay.status }, 'relay in use'), REPORT_MS)
     await aborted(stop.signal)
     clearInterval(report)
+    metrics?.close()
+    metrics?.closeAllConnections()
     await relay.stop()
     log.info('stopped')
   } finally {
@@ -99,6 +122,15 @@ function aborted(signal: AbortSignal): Promise<void> {
 
 function list(text: string): string[] {
   return text.split(',').filter((part) => part !== '')
+}
+
+function hostPort(text: string): MetricsListen {
+  const at = text.lastIndexOf(':')
+  const port = Number(text.slice(at + 1))
+  const host = text.slice(0, at).replace(/^\[(.*)\]$/, '$1')
+  if (at > 0 && text.slice(at + 1) !== '' && Number.isInteger(port) && port >= 0 && port <= 65_535)
+    return { host, port }
+  throw new InvalidArgumentError('expected host:port, as in 127.0.0.1:9465')
 }
 
 function positive(text: string): number {

@@ -78,6 +78,8 @@ export interface RelayLimits {
   readonly bytesPerConnection: number
   /** ms that one relayed connection may live; the nodes then dial again */
   readonly msPerConnection: number
+  /** bytes a second of all relayed connections together, each byte counted once; null for as fast as it goes */
+  readonly bytesPerSecond: number | null
 }
 
 export const DEFAULT_RELAY_LIMITS: RelayLimits = {
@@ -86,4 +88,8 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
   connectionsPerPlace: 300,
   bytesPerConnection: 16 * 1024 ** 3,
   msPerConnection: 24 * 3_600_000,
+  bytesPerSecond: null,
 }
+
+/** What a relay lets an end send ahead on one stream: what it must keep in memory while that stream is paused. */
+export const RELAY_STREAM_WINDOW_BYTES = 2 * 1024 * 1024

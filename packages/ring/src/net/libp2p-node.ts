@@ -36,6 +36,8 @@ export interface NodeOptions {
   readonly counters: NetCounters
   /** further services: the relay's */
   readonly services?: Libp2pOptions['services']
+  /** how far a peer may send ahead on a stream, where less than libp2p's 16 MiB is wanted */
+  readonly streamWindowBytes?: number
 }
 
 /** A node and the inner parts of it that libp2p hands to services only. */
@@ -76,7 +78,14 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
     addresses: { listen: [...options.listen], appendAnnounce: [...(network.announce ?? [])] },
     transports: [tcp(), ...(optional.transports ?? [])],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
-    streamMuxers: [yamux({ maxInboundStreams: limits.streamsPerConnection })],
+    streamMuxers: [
+      yamux({
+        maxInboundStreams: limits.streamsPerConnection,
+        ...(options.streamWindowBytes === undefined
+          ? {}
+          : { streamOptions: { maxStreamWindowSize: options.streamWindowBytes } }),
+      }),
+    ],
     services: {
       ...optional.services,
       ...options.services,

@@ -6,13 +6,19 @@ import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
 import type { Identity } from '@gym-node/wire'
 import { multiaddr } from '@multiformats/multiaddr'
 import { DEFAULT_LIMITS, DIAL_TIMEOUT_MS } from '../defaults.ts'
-import { DEFAULT_RELAY_LIMITS, REDIAL_OTHERS_MS, type RelayLimits } from '../net/defaults.ts'
+import {
+  DEFAULT_RELAY_LIMITS,
+  REDIAL_OTHERS_MS,
+  RELAY_STREAM_WINDOW_BYTES,
+  type RelayLimits,
+} from '../net/defaults.ts'
 import type { RingError } from '../errors.ts'
 import type { BuiltNode } from '../net/libp2p-node.ts'
 import { NetCounters } from '../net/net-counters.ts'
 import { startNode } from '../net/start-node.ts'
 import type { RingLogger } from '../types.ts'
 import { ReachService } from './reach-service.ts'
+import { RelayTraffic, type RelayTrafficStatus } from './relay-traffic.ts'
 
 /** What a relay is made from. */
 export interface RelayOptions {
@@ -35,6 +41,7 @@ export interface RelayStatus {
   /** nodes that hold a place now */
   readonly reservations: number
   readonly connections: number
+  readonly traffic: RelayTrafficStatus
   /** connections refused or cut by a limit, by its name */
   readonly limits: Readonly<Record<string, number>>
 }
@@ -53,7 +60,7 @@ export interface Relay {
 export async function createRelay(options: RelayOptions): Promise<Relay> {
   const limits = { ...DEFAULT_RELAY_LIMITS, ...options.limits }
   const counters = new NetCounters()
-  const [{ buildNode }, { circuitRelayServer }] = await Promise.all([
+  const [{ buildNode }, { circuitRelayServer, RELAY_V2_HOP_CODEC, RELAY_V2_STOP_CODEC }] = await Promise.all([
     import('../net/libp2p-node.ts'),
     import('@libp2p/circuit-relay-v2'),
   ])
@@ -80,8 +87,11 @@ export async function createRelay(options: RelayOptions): Promise<Relay> {
     isDenied: (peer) => options.deny?.includes(peer) === true,
     counters,
     services: { relay },
+    streamWindowBytes: RELAY_STREAM_WINDOW_BYTES,
   })
-  return new RelayNode(options, built, counters)
+  const traffic = new RelayTraffic(limits.bytesPerSecond)
+  for (const codec of [RELAY_V2_HOP_CODEC, RELAY_V2_STOP_CODEC]) traffic.watchProtocol(built.node, codec)
+  return new RelayNode(options, built, counters, traffic)
 }
 
 class RelayNode implements Relay {
@@ -90,12 +100,14 @@ class RelayNode implements Relay {
   readonly #built: BuiltNode
   readonly #counters: NetCounters
   readonly #reach: ReachService
+  readonly #traffic: RelayTraffic
   #timer: NodeJS.Timeout | null = null
 
-  constructor(options: RelayOptions, built: BuiltNode, counters: NetCounters) {
+  constructor(options: RelayOptions, built: BuiltNode, counters: NetCounters, traffic: RelayTraffic) {
     this.#o = options
     this.#built = built
     this.#counters = counters
+    this.#traffic = traffic
     this.peerId = options.identity.peerId
     const onRejected = (error: RingError): void =>
       options.logger.debug({ code: error.code, peer: error.peer, err: error }, 'rejected')
@@ -111,6 +123,7 @@ class RelayNode implements Relay {
     return {
       reservations: relay?.reservations.size ?? 0,
       connections: this.#built.node.getConnections().length,
+      traffic: this.#traffic.status,
       limits: { ...this.#counters.limits },
     }
   }
@@ -128,6 +141,7 @@ class RelayNode implements Relay {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
     await this.#built.node.stop()
+    this.#traffic.stop()
   }
 
   /** Connects to the other relays it was told of, so that the DHT is one. */

@@ -16,7 +16,7 @@ import { decodeGraph, partSumsGraph, probabilityGraph, vocabularyPart } from './
 import { VOCABULARY_INPUT } from './models/head.ts'
 import { ADAPTER_INPUT, headName } from './models/layers.ts'
 import { lossVariant, type LossVariant } from './models/loss.ts'
-import { expertModule, loraSites } from './models/modules.ts'
+import { loraSites } from './models/modules.ts'
 import { createRopeCache, type RopeCache } from './models/rope.ts'
 import { splitLayers } from './models/segment-graphs.ts'
 import {
@@ -39,6 +39,7 @@ import type {
   TokenScores,
 } from './policy-types.ts'
 import { engineDemand, headParts, planTraining, type MemoryRequest } from './memory.ts'
+import { ReachedExperts } from './reached-experts.ts'
 import { runSegments } from './segments.ts'
 import { emptyScores, scatterScores } from './token-scores.ts'
 import { hashFiles, openCheckpoint, type Checkpoint } from './weights/checkpoint.ts'
@@ -247,7 +248,7 @@ class GraphPolicy implements Policy {
     const weights = lossWeights(batch, loss)
     const scores = emptyScores(batch)
     const gradient = new Float32Array(this.adapterLayout.length)
-    const reached = new Set<string>()
+    const reached = new ReachedExperts(this.source.config)
     let total = 0
     const plan = planTraining(this.memory, batchTokens(batch))
     for (const part of this.parts(batch, plan)) {
@@ -261,14 +262,14 @@ class GraphPolicy implements Policy {
       scatterScores(scores, batch, part, out)
       total += out['loss']?.values[0] ?? NaN
       addTo(gradient, out['gradient']?.values)
-      this.noteReached(reached, out['expert_tokens'])
+      reached.note(out['expert_tokens'])
     }
     return {
       loss: total,
       gradient,
       metrics: lossMetrics(batch, loss, scores),
       scores,
-      unreached: this.unreached(reached),
+      unreached: reached.unreached(this.adapterLayout),
     }
   }
 
@@ -355,33 +356,6 @@ class GraphPolicy implements Policy {
       })
       if (packed.slots.length > 0) yield packed
     }
-  }
-
-  /** Adds the gate modules of experts that got a token. */
-  private noteReached(reached: Set<string>, counts: Feed | undefined): void {
-    const { config } = this.source
-    if (config.moe === null || counts === undefined) return
-    let at = 0
-    for (const [layer, isMoe] of config.moeLayers.entries()) {
-      if (!isMoe) continue
-      for (let expert = 0; expert < config.moe.experts; expert++)
-        if ((counts.values[at++] ?? 0) > 0) reached.add(expertModule(config, layer, expert))
-    }
-  }
-
-  private unreached(reached: ReadonlySet<string>): ReadonlySet<number> {
-    const { config } = this.source
-    const idle = new Set<string>()
-    for (const [layer, isMoe] of config.moeLayers.entries())
-      for (let expert = 0; isMoe && expert < (config.moe?.experts ?? 0); expert++) {
-        const module = expertModule(config, layer, expert)
-        if (!reached.has(module)) idle.add(module)
-      }
-    return new Set(
-      this.adapterLayout.tensors.flatMap(({ name }, index) =>
-        [...idle].some((module) => name.startsWith(`base_model.model.${module}.`)) ? [index] : [],
-      ),
-    )
   }
 
   private modelFeeds(part: PackedBatch, temperature: number): Record<string, Feed> {

@@ -11,7 +11,7 @@ import { judgeDevice, probe } from './gpu.ts'
 /** The part of a configuration that matters here. */
 export type EngineSettings = Pick<
   ResolvedConfig,
-  'engine' | 'model' | 'threads' | 'use_4bit' | 'quant_block_size' | 'memory_limit_mb'
+  'engine' | 'model' | 'threads' | 'use_4bit' | 'use_8bit_head' | 'quant_block_size' | 'memory_limit_mb'
 >
 
 /** What would compute, and why. Throws ENGINE_UNAVAILABLE where it cannot, and for `auto` what loading the model throws. */
@@ -38,6 +38,6 @@ async function demandOf(settings: EngineSettings): Promise<ReturnType<typeof eng
   const config = await readModelConfig(settings.model)
   const { parameters } = await openCheckpoint(settings.model)
   const limitBytes = settings.memory_limit_mb === undefined ? undefined : settings.memory_limit_mb * 2 ** 20
-  const { use_4bit: use4bit, quant_block_size: quantBlock } = settings
-  return engineDemand({ config, parameters, use4bit, quantBlock, limitBytes })
+  const { use_4bit: use4bit, use_8bit_head: use8bitHead, quant_block_size: quantBlock } = settings
+  return engineDemand({ config, parameters, use4bit, use8bitHead, quantBlock, limitBytes })
 }

@@ -2,7 +2,7 @@
  * A GSPO step of this trainer beside TRL's on the same model folder: same LoRA, batch and threads, float32 against
  * float32 and 4 bits besides, run by turns. Prints one table of medians. TRL takes part when TORCH_PYTHON names a Python
  * with torch, transformers, peft and trl. Usage: node --conditions=gym-source bench/step-vs-trl.ts MODEL... [--runs 5]
- * [--steps 3] [--threads 2] [--only f32,trl,4bit]
+ * [--steps 3] [--threads 2] [--only f32,trl,4bit] [--memory-limit MB of this trainer]
  */
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -24,6 +24,7 @@ const { values, positionals: models } = parseArgs({
     steps: { type: 'string', default: '3' },
     threads: { type: 'string', default: '2' },
     only: { type: 'string', default: 'f32,trl,4bit' },
+    'memory-limit': { type: 'string' },
   },
 })
 const threads = Number(values.threads)
@@ -119,6 +120,7 @@ async function own(model: string, use4bit: boolean): Promise<Run> {
     'step',
     ...flags,
     ...(use4bit ? ['--use-4bit'] : []),
+    ...(values['memory-limit'] === undefined ? [] : ['--memory-limit', values['memory-limit']]),
   ])
   return {
     step: report('seconds_per_step'),

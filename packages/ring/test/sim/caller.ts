@@ -71,6 +71,7 @@ export class Caller {
       node.post({
         on: 'contribute',
         contribution: { round: round + 1, length: 8, weight, wire: 'f32', state: hash, commitment: null },
+        bytes: 8 * 4,
       })
     })
   }

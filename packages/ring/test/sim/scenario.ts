@@ -1,4 +1,5 @@
 /** One seeded run: a ring under random faults, then peace, then the promises are checked. */
+import type { PathClaim } from '../../src/order/order.ts'
 import { phaseOf } from '../../src/view/questions.ts'
 import { injectFault } from './faults.ts'
 import { at } from './log.ts'
@@ -65,6 +66,7 @@ function scenario(world: World): RunReport {
     clock.after(random.between(200, 4000), fault)
   }
   clock.after(random.between(500, 3000), fault)
+  if (world.options.seed % 2 === 0) driftPaths(world, ids)
   clock.runUntil(FAULTS_END)
   const before = world.oracle.newest
 
@@ -81,6 +83,26 @@ function scenario(world: World): RunReport {
   const nodes = [...world.nodes.values()]
   const epochs = Math.max(...nodes.map((node) => node.durable.view?.epoch ?? 0))
   return { rounds: newestLog(world), messages: world.network.messages, epochs }
+}
+
+/**
+ * Nodes measure paths that wander without end and that no two of them agree on, in peace too: whatever they make of it,
+ * one order is agreed on a view, and rounds go on. Chance of its own, so that the faults of a seed stay what they are.
+ */
+function driftPaths(world: World, ids: readonly string[]): void {
+  const random = new Random(world.options.seed ^ 0x0de5)
+  // Near or far, thin or wide: orders that differ by a third and more, so that one is worth a view.
+  const rates = [1, 100, null]
+  const look = (): void => {
+    const node = world.node(ids[random.below(ids.length)] ?? '')
+    const row = (from: string): [string, PathClaim][] =>
+      ids
+        .filter((id) => id !== from)
+        .map((id) => [id, { ms: random.chance(0.5) ? 10 : 200, bytesPerMs: rates[random.below(3)] ?? null }])
+    node.post({ on: 'paths', paths: new Map(ids.map((id) => [id, new Map(row(id))])) })
+    world.clock.after(random.between(200, 2000), look)
+  }
+  look()
 }
 
 function newestLog(world: World): number {

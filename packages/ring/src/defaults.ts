@@ -103,5 +103,9 @@ export const HANDSHAKE_MESSAGE_BYTES = 64 * 1024
 /** Direct sockets a link may have side by side: beyond this, packets of one neighbour crowd out everybody else's. */
 export const MAX_DIRECT_SOCKETS = 16
 
-/** One socket fills a local path; a long one with loss needs several (`sockets`), as each backs off by itself. */
+/**
+ * One socket fills a local path; a long one with loss needs several (`sockets`), as each backs off by itself. Not chosen
+ * by itself: Node does not show a socket's window or losses, so a path that is full looks like one that loses packets,
+ * and more sockets on a full path only take from its other users. Whoever runs the node knows which it is.
+ */
 export const DEFAULT_DIRECT_SOCKETS = 1

@@ -9,7 +9,6 @@ import * as defaults from './defaults.ts'
 import { EffectRunner } from './effects.ts'
 import { RingError } from './errors.ts'
 import { LinkService } from './link/link-service.ts'
-import { encodedBytes } from './kernels/chunk-math.ts'
 import type { BuiltNode } from './net/libp2p-node.ts'
 import type { NetCounters } from './net/net-counters.ts'
 import { Network } from './net/network.ts'
@@ -17,6 +16,7 @@ import { PeerMesh } from './net/peer-mesh.ts'
 import { PathMeter } from './order/path-meter.ts'
 import { startNode } from './net/start-node.ts'
 import { RequestService } from './net/request-service.ts'
+import { contributionOf } from './round/contribution.ts'
 import { RoundRunner } from './round/runner.ts'
 import { RingEmitter } from './ring-emitter.ts'
 import { ChangeSignal } from './change-signal.ts'
@@ -300,42 +300,21 @@ export class RingNode implements Ring {
     }
   }
 
-  async allReduce(
-    vector: Float32Array,
-    { round, weight, commitment, signal }: Parameters<Ring['allReduce']>[1],
-  ): Promise<RoundResult> {
+  async allReduce(vector: Float32Array, options: Parameters<Ring['allReduce']>[1]): Promise<RoundResult> {
+    const { round, weight, signal } = options
     await this.#participating()
     signal?.throwIfAborted()
-    if (!Number.isFinite(weight) || weight < 0) {
-      throw new RingError('BAD_ARGUMENT', `weight is ${weight}, expected a finite number >= 0`)
-    }
-    if (commitment !== undefined && commitment.byteLength !== 32) {
-      throw new RingError('BAD_ARGUMENT', `commitment is ${commitment.byteLength} bytes, expected 32`)
-    }
     const state = this.#mark()
-    if (round !== state.round + 1) {
-      throw new RingError('OUT_OF_SYNC', `round ${round} does not follow the state's round ${state.round}`)
-    }
+    const { chunkBytes } = this.#limits
+    const offer = contributionOf(vector, options, state, { ...this.#o, chunkBytes })
     const result = this.#runner.open(vector, round, weight)
     const onAbort = (): void => {
       this.#runner.reject(signal?.reason)
       this.#post({ on: 'withdraw' })
     }
     signal?.addEventListener('abort', onAbort, { once: true })
-    const wire = `${this.#o.wire}/${this.#o.integrity}/${this.#limits.chunkBytes}`
     this.#post({ on: 'state', state })
-    this.#post({
-      on: 'contribute',
-      bytes: encodedBytes(this.#o.wire, vector.length),
-      contribution: {
-        round,
-        length: vector.length,
-        weight,
-        wire,
-        state: state.hash,
-        commitment: commitment === undefined ? null : Buffer.from(commitment).toString('hex'),
-      },
-    })
+    this.#post(offer)
     try {
       return await result
     } finally {
@@ -374,19 +353,15 @@ export class RingNode implements Ring {
     void this.stop()
   }
 
-  // --- small things ---
-
   async #running(): Promise<ViewDriver> {
     await this.#starting
     this.#throwIfStopping()
-    if (this.#driver === null)
-      throw new RingError('STOPPED', 'the ring node is not started; call start() first')
+    if (this.#driver === null) throw new RingError('STOPPED', 'the ring node is not started: call start()')
     return this.#driver
   }
 
   async #participating(): Promise<ViewDriver> {
-    if (this.#o.role === 'observer')
-      throw new RingError('BAD_ARGUMENT', 'an observer takes no part in rounds')
+    if (this.#o.role === 'observer') throw new RingError('BAD_ARGUMENT', 'an observer is in no round')
     return this.#running()
   }
 
@@ -417,11 +392,9 @@ export class RingNode implements Ring {
 
   /** Counts and reports what a peer did wrong, or what broke. */
   #count(error: RingError): void {
-    this.#rejected[error.code] = (this.#rejected[error.code] ?? 0) + 1
-    this.#o.logger.warn(
-      { code: error.code, peer: error.peer, suspects: error.suspects, err: error },
-      'rejected',
-    )
+    const { code, peer, suspects } = error
+    this.#rejected[code] = (this.#rejected[code] ?? 0) + 1
+    this.#o.logger.warn({ code, peer, suspects, err: error }, 'rejected')
     this.#emitter.emit('error', error)
   }
 }

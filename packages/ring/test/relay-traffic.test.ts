@@ -6,7 +6,7 @@ import { RELAY_WAITING_BYTES, RelayTraffic } from '../src/reach/relay-traffic.ts
 
 /** The parts of a libp2p stream that count here: what arrives, what is sent, whether it is paused. */
 class TestStream extends EventTarget {
-  status = 'open'
+  readStatus = 'readable'
   isPaused = false
   readonly sent: Uint8Array[] = []
 
@@ -20,15 +20,17 @@ class TestStream extends EventTarget {
   }
 
   pause(): void {
+    if (this.readStatus === 'closed') throw new Error('Cannot pause a stream that is closed')
     this.isPaused = true
   }
 
   resume(): void {
+    if (this.readStatus === 'closed') throw new Error('Cannot resume a stream that is closed')
     this.isPaused = false
   }
 
   close(): void {
-    this.status = 'closed'
+    this.readStatus = 'closed'
     this.dispatchEvent(new Event('close'))
   }
 }

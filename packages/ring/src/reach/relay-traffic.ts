@@ -107,7 +107,7 @@ export class RelayTraffic {
     watched.isPaused = true
     this.#pauses += 1
     setImmediate(() => {
-      if (watched.stream.status === 'open' && watched.isPaused) watched.stream.pause()
+      if (watched.isPaused) tell(watched.stream, 'pause')
       this.#resumeLater()
     })
   }
@@ -137,7 +137,7 @@ export class RelayTraffic {
       // Moves to the end: the next time another one is first.
       this.#streams.delete(watched)
       this.#streams.add(watched)
-      if (watched.stream.status === 'open') watched.stream.resume()
+      tell(watched.stream, 'resume')
     }
   }
 
@@ -153,4 +153,9 @@ export class RelayTraffic {
     this.#budget = Math.min(most, this.#budget + (now - this.#budgetAt) * this.#bytesPerMs)
     this.#budgetAt = now
   }
+}
+
+/** A stream whose reading end is closing takes neither, by an error; its end is reported by an event. */
+function tell(stream: Stream, what: 'pause' | 'resume'): void {
+  if (stream.readStatus === 'readable' || stream.readStatus === 'paused') stream[what]()
 }

@@ -20,7 +20,7 @@ it('a ring of onnx-cpu and tfjs commits the same adapters, and the slow one says
   const onnx = start(0, 'onnx-cpu', [])
   const tfjs = start(1, 'tfjs', ['--bootstrap', (await onnx.whereabouts()).addresses.join(',')])
   const warning = await tfjs.waitFor('its engine', ({ msg }) => msg.startsWith('tfjs, '))
-  assert.match(warning.msg, /JavaScript.*npm install @tensorflow\/tfjs-node-gpu/)
+  assert.match(warning.msg, /WebAssembly.*npm install @tensorflow\/tfjs-node-gpu/)
   assert.equal(warning.level, 40)
   await Promise.all([onnx, tfjs].map((daemon) => daemon.waitForRound(1)))
   for (const daemon of [tfjs, onnx])

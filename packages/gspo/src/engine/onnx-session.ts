@@ -22,13 +22,14 @@ export async function compileOnnx(
   { provider, threads, weights }: OnnxSessionOptions,
 ): Promise<Session> {
   const folder = weightFolder(graph)
-  const hasWeights = graph.tensors.some(({ op }) => op.kind === 'weight')
+  // A small graph beside the model's: threads of its own would take the cores from the model's, which wait spinning.
+  const ownThreads = graph.tensors.some(({ op }) => op.kind === 'weight') ? threads : 1
   const model = lowerToOnnx(graph, folder, { weights, provider })
   const { InferenceSession, Tensor } = await import('onnxruntime-node')
   const session = await InferenceSession.create(model, {
     // What WebGPU cannot run falls back to the CPU by itself.
     executionProviders: [provider],
-    intraOpNumThreads: threads,
+    intraOpNumThreads: ownThreads,
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all',
     // Sizes change from run to run: a memory pattern would be planned anew each time and hold a third more.
@@ -40,9 +41,8 @@ export async function compileOnnx(
       session: {
         model_external_initializers_file_folder_path: folder,
         disable_prepacking: weights === 'share' ? '1' : '0',
-        // Threads that spin while waiting starve the other processes of a small machine; those of a small graph beside
-        // the model's would spin while the model runs.
-        intra_op: { allow_spinning: threads > 1 && hasWeights ? '1' : '0' },
+        // Threads that spin while waiting starve the other processes of a small machine.
+        intra_op: { allow_spinning: ownThreads > 1 ? '1' : '0' },
       },
     },
   }).catch((cause: unknown) => {

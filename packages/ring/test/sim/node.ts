@@ -193,9 +193,8 @@ export class SimNode {
         this.#attempt += 1
         break
       case 'commit': {
-        const { view } = machine.state.durable
-        if (view === null) throw new Error(`${this.id} commits outside any view`)
-        this.world.oracle.committed(this.id, view, effect.round, effect.hash)
+        if (machine.state.durable.view === null) throw new Error(`${this.id} commits outside any view`)
+        this.world.oracle.committed(this.id, effect.round, effect.hash)
         this.#caller?.onCommit(effect.round, effect.hash)
         break
       }
@@ -229,6 +228,7 @@ export class SimNode {
         return
       }
       const hash = this.world.happens(this.world.options.miscompute) ? digest(`${name} ${this.id}`) : name
+      this.world.oracle.computed(view, hash)
       this.post({ on: 'computed', epoch, round, hash })
     })
   }

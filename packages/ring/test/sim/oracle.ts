@@ -8,6 +8,8 @@ export class Oracle {
   readonly #quorum: 'majority' | 'any'
   /** "ring epoch" -> the one view agreed for it */
   readonly #views = new Map<string, string>()
+  /** result -> the view that computed it */
+  readonly #origins = new Map<string, string>()
   /** round (of a view, with quorum any) -> its one result */
   readonly #results = new Map<string, { readonly hash: string; readonly node: string }>()
   /** round -> the one state after it */
@@ -30,11 +32,18 @@ export class Oracle {
     else if (first !== id) throw new Error(`${node} agreed on a second view in epoch ${value.epoch}`)
   }
 
+  /** The members of a view have computed a result: with quorum any one may hear of its commit in its next view. */
+  computed(view: ViewValue, hash: string): void {
+    this.#origins.set(hash, `${viewId(view)} ${view.start.round}`)
+  }
+
   /** No round is committed twice with different results: not by two partitions, not by two epochs. */
-  committed(node: string, view: ViewValue, round: number, hash: string): void {
+  committed(node: string, round: number, hash: string): void {
     this.commits += 1
     this.newest = Math.max(this.newest, round)
-    const key = this.#quorum === 'any' ? `${viewId(view)} ${view.start.round} ${round}` : String(round)
+    const origin = this.#origins.get(hash)
+    if (origin === undefined) throw new Error(`${node} commits a result that no view has computed`)
+    const key = this.#quorum === 'any' ? `${origin} ${round}` : String(round)
     const first = this.#results.get(key)
     if (first === undefined) this.#results.set(key, { hash, node })
     else if (first.hash !== hash) {

@@ -86,11 +86,14 @@ function logsCommand(): Command {
             ? `${JSON.stringify({ at: new Date(at).toISOString(), ...event })}\n`
             : `${new Date(at).toISOString()}  ${eventText(event)}\n`,
         )
-      const response = await fetchFromDaemon(stateDir, `/api/recent?type=log&limit=${count(flags.limit)}`)
-      const { events } = recentSchema.parse(await response.json())
-      for (const { at, event } of events.toSorted((a, b) => a.at - b.at)) show(at, event)
-      if (flags.follow !== true) return
+      const showRecent = async (): Promise<void> => {
+        const response = await fetchFromDaemon(stateDir, `/api/recent?type=log&limit=${count(flags.limit)}`)
+        const { events } = recentSchema.parse(await response.json())
+        for (const { at, event } of events.toSorted((a, b) => a.at - b.at)) show(at, event)
+      }
+      if (flags.follow !== true) return showRecent()
       await untilStopped(async (signal) => {
+        await showRecent()
         for await (const { name, body } of openDaemonStream(stateDir, signal)) {
           const event = z
             .looseObject({

@@ -1,7 +1,7 @@
 /** How much memory sampling takes, from sizes, and how many prompts' groups are sampled at once. Pure. */
 import { CACHE_BLOCK_TOKENS, MEMORY_RESERVE } from './defaults.ts'
 import { GspoError } from './errors.ts'
-import { residentBytes, type MemoryRequest } from './memory.ts'
+import { megabytes, residentBytes, type MemoryRequest } from './memory.ts'
 import type { ModelConfig } from './models/config.ts'
 import { linearSizes } from './models/modules.ts'
 
@@ -29,9 +29,10 @@ export function cacheBytes(config: ModelConfig, tokens: number): number {
 }
 
 /** Bytes that layers of linear attention keep of one sequence, whatever its length: a state to read and one to write. */
-export function stateBytes({ linear, linearLayers }: ModelConfig): number {
+export function stateBytes(config: ModelConfig): number {
+  const { linear } = config
   if (linear === null) return 0
-  const layers = linearLayers.filter((isLinear) => isLinear).length
+  const layers = config.layers - attentionLayers(config)
   const recent = (linear.kernel - 1) * linearSizes(linear).channels
   return layers * (recent + linear.valueHeads * linear.keySize * linear.valueSize) * FLOAT_BYTES * 2
 }
@@ -84,8 +85,4 @@ export function promptsAtOnce(request: MemoryRequest, demand: DecodingDemand): n
 /** Layers of softmax attention. */
 function attentionLayers({ linearLayers }: ModelConfig): number {
   return linearLayers.filter((isLinear) => !isLinear).length
-}
-
-function megabytes(bytes: number): number {
-  return Math.ceil(bytes / 2 ** 20)
 }

@@ -181,6 +181,7 @@ function activationBytes(request: MemoryRequest): number {
   return limitBytes * (1 - MEMORY_RESERVE) - residentBytes(request)
 }
 
-function megabytes(bytes: number): number {
+/** MB of 2^20 bytes, rounded up: as limits are given and messages say them. */
+export function megabytes(bytes: number): number {
   return Math.ceil(bytes / 2 ** 20)
 }

@@ -5,39 +5,24 @@ import { describe, it } from 'node:test'
 import { cacheBytes, prefillBytes, promptsAtOnce, sequenceBytes, stateBytes } from '../src/decoding-memory.ts'
 import { residentBytes, type MemoryRequest } from '../src/memory.ts'
 import { parseModelConfig } from '../src/models/config.ts'
+import { QWEN3_06B } from './model-shapes.ts'
 
-/** The shape of Qwen3-0.6B: 28 layers, 8 heads of keys and values of 128. */
-const CONFIG = parseModelConfig(
-  {
-    architectures: ['Qwen3ForCausalLM'],
-    vocab_size: 151936,
-    hidden_size: 1024,
-    intermediate_size: 3072,
-    num_hidden_layers: 28,
-    num_attention_heads: 16,
-    num_key_value_heads: 8,
-    head_dim: 128,
-    max_position_embeddings: 4096,
-    tie_word_embeddings: true,
-  },
-  {},
-)
 const MIB = 2 ** 20
 const request = (limitBytes: number | undefined): MemoryRequest => {
-  return { config: CONFIG, parameters: 596_000_000, use4bit: true, quantBlock: 128, limitBytes }
+  return { config: QWEN3_06B, parameters: 596_000_000, use4bit: true, quantBlock: 128, limitBytes }
 }
 const DEMAND = { promptLength: 64, completionLength: 960, group: 8, maxRows: 256 }
 
 describe('memory of sampling', () => {
   it('a sequence’s cache is layers x heads x head size x places x 4 bytes x 2', () => {
     // 28 x 8 x 128 x 1024 x 4 x 2 = 234,881,024 bytes, 224 MiB.
-    assert.equal(cacheBytes(CONFIG, 1024), 224 * MIB)
+    assert.equal(cacheBytes(QWEN3_06B, 1024), 224 * MIB)
     // In blocks of 16 places.
-    assert.equal(cacheBytes(CONFIG, 1009), 224 * MIB)
-    assert.equal(cacheBytes(CONFIG, 1008), (224 * MIB * 1008) / 1024)
-    assert.equal(stateBytes(CONFIG), 0)
+    assert.equal(cacheBytes(QWEN3_06B, 1009), 224 * MIB)
+    assert.equal(cacheBytes(QWEN3_06B, 1008), (224 * MIB * 1008) / 1024)
+    assert.equal(stateBytes(QWEN3_06B), 0)
     // One of 56 arrays again while it grows, 4 MiB, and 151936 logits and probabilities of 4 bytes.
-    assert.equal(sequenceBytes(CONFIG, 1024), 228 * MIB + 2 * 4 * 151936)
+    assert.equal(sequenceBytes(QWEN3_06B, 1024), 228 * MIB + 2 * 4 * 151936)
   })
 
   it('layers of linear attention keep states of one size instead', () => {
@@ -75,7 +60,7 @@ describe('memory of sampling', () => {
 
   it('a long prompt counts as it runs through the model: a layer’s rows and its attention weights', () => {
     // 4 x 1024 + 2 x 32 x 128 + 3 x 3072 + 3 x 16 x 2048 = 119,808 numbers of 4 bytes a token, beside the cache.
-    assert.equal(prefillBytes(CONFIG, 2048), sequenceBytes(CONFIG, 2048) + 2048 * 119_808 * 4)
+    assert.equal(prefillBytes(QWEN3_06B, 2048), sequenceBytes(QWEN3_06B, 2048) + 2048 * 119_808 * 4)
   })
 
   it('says what to lower where not one group fits, and by how much to raise the limit', () => {

@@ -1,27 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { activationBytesPerLayer, headParts, planTraining, residentBytes } from '../src/memory.ts'
-import { parseModelConfig } from '../src/models/config.ts'
+import { QWEN3_06B } from './model-shapes.ts'
 
-/** The shape of Qwen3-0.6B. */
-const CONFIG = parseModelConfig(
-  {
-    architectures: ['Qwen3ForCausalLM'],
-    vocab_size: 151936,
-    hidden_size: 1024,
-    intermediate_size: 3072,
-    num_hidden_layers: 28,
-    num_attention_heads: 16,
-    num_key_value_heads: 8,
-    head_dim: 128,
-    max_position_embeddings: 4096,
-    tie_word_embeddings: true,
-  },
-  {},
-)
 const GIB = 2 ** 30
 const request = (use4bit: boolean, limitBytes: number | undefined) => {
-  return { config: CONFIG, parameters: 596_000_000, use4bit, quantBlock: 128, limitBytes }
+  return { config: QWEN3_06B, parameters: 596_000_000, use4bit, quantBlock: 128, limitBytes }
 }
 /** A group of 8 x 64 tokens on a prompt of 64. */
 const GROUP = { longest: 128, all: 576 }
@@ -29,13 +13,13 @@ const GROUP = { longest: 128, all: 576 }
 describe('memory', () => {
   it('counts a layer as worked out by hand', () => {
     // 6 * 1024 + 4 * 24 * 128 + 5 * 3072 + 2 * 16 * 256 = 41984 numbers of 4 bytes, twice.
-    assert.equal(activationBytesPerLayer(CONFIG), 41984 * 4 * 2)
+    assert.equal(activationBytesPerLayer(QWEN3_06B), 41984 * 4 * 2)
   })
 
   it('a 0.6B model in 4 bits trains below 4 GB, its layers in segments; in float32 it does not', () => {
     assert.ok(residentBytes(request(true, undefined)) < 2.5 * GIB)
     const { tokens, segments } = planTraining(request(true, 4 * GIB), GROUP)
-    assert.ok(tokens >= 256 && segments > 1 && segments < CONFIG.layers, `${tokens} ${segments}`)
+    assert.ok(tokens >= 256 && segments > 1 && segments < QWEN3_06B.layers, `${tokens} ${segments}`)
     assert.throws(() => planTraining(request(false, 4 * GIB), GROUP), {
       code: 'OUT_OF_MEMORY_LIMIT',
       message: /128 tokens.*memory_limit_mb is 4096.*use_4bit/,

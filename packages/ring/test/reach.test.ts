@@ -86,15 +86,17 @@ describe('the DHT', () => {
   })
 })
 
+/** Two nodes that nobody can dial: nothing of theirs listens for TCP, so whoever talks to them comes through the relay. */
+async function startBehind(relay: Awaited<ReturnType<typeof startRelay>>): Promise<RigNode[]> {
+  const network: NetworkOptions = { dht: 'client', relay: 'always' }
+  const bootstrap = [...relay.addresses]
+  return Promise.all([1, 2].map((n) => startNode(n, { minMembers: 2, bootstrap, network, listen: [] })))
+}
+
 describe('a relay', () => {
   it('carries a round between nodes that cannot dial each other', async () => {
     const relay = await startRelay()
-    // Nothing listens for TCP: whoever talks to these nodes comes through the relay.
-    const network: NetworkOptions = { dht: 'client', relay: 'always' }
-    const bootstrap = [...relay.addresses]
-    const nodes = await Promise.all(
-      [1, 2].map((n) => startNode(n, { minMembers: 2, bootstrap, network, listen: [] })),
-    )
+    const nodes = await startBehind(relay)
     try {
       const signal = deadline(nodes)
       assert.deepEqual(await oneRound(nodes, signal), [1.5, 1.5])
@@ -116,11 +118,7 @@ describe('a relay', () => {
   it('holds all that it carries to its rate, and loses nothing of it', async () => {
     // Over 1 MB is carried at 1 MB a second, a quarter of a second of it at once: some must wait.
     const relay = await startRelay({ limits: { bytesPerSecond: 1_000_000 } })
-    const network: NetworkOptions = { dht: 'client', relay: 'always' }
-    const bootstrap = [...relay.addresses]
-    const nodes = await Promise.all(
-      [1, 2].map((n) => startNode(n, { minMembers: 2, bootstrap, network, listen: [] })),
-    )
+    const nodes = await startBehind(relay)
     try {
       const signal = deadline(nodes)
       const means = await Promise.all(

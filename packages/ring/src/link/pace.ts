@@ -3,6 +3,7 @@
  * here. A sender writes a frame at once, so this is the path's rate even while the ring as a whole goes no faster than
  * its slowest link. Pure: the caller brings the time.
  */
+import { middle } from '../middle.ts'
 
 /** Less than this may lie complete in a buffer of the kernel, and then tells nothing of the path. */
 const LEAST_BYTES = 128 * 1024
@@ -32,8 +33,8 @@ export class Pace {
 
   /** Bytes per ms, null when too few frames tell; begins anew. */
   take(): number | null {
-    const rates = this.#rates.sort((a, b) => a - b)
+    const rates = this.#rates
     this.#rates = []
-    return rates.length < LEAST_FRAMES ? null : (rates[Math.floor(rates.length / 2)] ?? null)
+    return rates.length < LEAST_FRAMES ? null : (middle(rates) ?? null)
   }
 }

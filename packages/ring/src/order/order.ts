@@ -3,6 +3,7 @@
  * each other. Every node computes; only the proposer's order counts, as a part of the view that is agreed. Pure and
  * deterministic.
  */
+import { middle } from '../middle.ts'
 import { shortTour, tourLength, type Cost } from './tour.ts'
 
 /** What a peer has measured of its path to another. What it says is a claim, bounded in `path-table.ts`. */
@@ -96,8 +97,4 @@ function costOf(members: readonly string[], paths: PathTable, moveBytes: number)
     const cost = matrix[from * n + to] ?? NaN
     return Number.isNaN(cost) ? median : Math.min(cost, MOST_MEDIANS * median)
   }
-}
-
-function middle(values: readonly number[]): number | undefined {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 }

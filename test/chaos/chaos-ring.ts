@@ -8,7 +8,6 @@ import { Namespaces } from '../net/namespaces.ts'
 
 /** 2 MB a vector: on loopback a round takes tens of ms, long enough to be hit inside. */
 const LENGTH = 500_000
-const THINK_MS = 30
 export const PEER_TIMEOUT_MS = 2000
 
 /** How long into a round a fault may come: about as long as one takes. */
@@ -20,7 +19,11 @@ export class ChaosRing {
   readonly processes: ProcessRing
   readonly network: Namespaces | null
 
-  constructor(size: number, random: Random, useNamespaces: boolean) {
+  constructor(
+    size: number,
+    random: Random,
+    { useNamespaces, thinkMs }: { useNamespaces: boolean; thinkMs: number },
+  ) {
     this.size = size
     this.random = random
     // One host more, for a node that joins.
@@ -28,7 +31,7 @@ export class ChaosRing {
     this.network = network
     const settings = {
       length: LENGTH,
-      thinkMs: THINK_MS,
+      thinkMs,
       ring: { minMembers: Math.floor(size / 2) + 1, peerTimeoutMs: PEER_TIMEOUT_MS },
     }
     this.processes = new ProcessRing(
@@ -78,12 +81,11 @@ export class ChaosRing {
   /** No two results of a round, and every committed round is in every state that has come so far. */
   check(): void {
     this.processes.check()
-    const results = new Map(this.processes.rounds.map(({ report }) => [report.round, report.hash]))
     for (const node of this.processes.running) {
       const path = join(this.processes.dir, String(node), 'state.json')
       const { log } = JSON.parse(readFileSync(path, 'utf8')) as { log: string[] }
       log.forEach((hash, i) => {
-        const known = results.get(i + 1)
+        const known = this.processes.resultOf(i + 1)
         if (known !== undefined && known !== hash) throw new Error(`node ${node} has lost round ${i + 1}`)
       })
     }

@@ -1,7 +1,8 @@
 /**
  * Rings of real processes under every fault of the list, for every size: `npm run test:chaos -- [--sizes 2,3,4,5,6]
- * [--seed 1]`; or under random faults for as long as wished: `npm run soak -- --minutes 120 [--sizes 4]`. Prints a table;
- * exit code 1 when results differed, a committed round was lost, or a ring did not recover in time.
+ * [--seed 1]`; or under random faults for as long as wished: `npm run soak -- --minutes 120 [--sizes 4]`, beside other
+ * work with a longer pause between rounds and more patience: `--think-ms 500 --patience 5`. Prints a table; exit code 1
+ * when results differed, a committed round was lost, or a ring did not recover in time.
  */
 import { parseArgs } from 'node:util'
 import { Random } from '../../packages/ring/test/sim/random.ts'
@@ -24,13 +25,19 @@ const { values } = parseArgs({
     sizes: { type: 'string', default: '2,3,4,5,6' },
     seed: { type: 'string', default: '1' },
     minutes: { type: 'string' },
-    fault: { type: 'string' },
+    fault: { type: 'string', multiple: true },
+    // ms of pretended training between rounds: short, so that a round is nearly always under way
+    'think-ms': { type: 'string', default: '30' },
+    // times the usual time to recover in, for machines with other work
+    patience: { type: 'string', default: '1' },
   },
 })
 const missing = whyNot()
 if (missing !== null) console.log(`faults of the network are left out: ${missing}`)
 const sizes = values.sizes.split(',').map(Number)
 const seed = Number(values.seed)
+const patience = Number(values.patience)
+const setup = { useNamespaces: missing === null, thinkMs: Number(values['think-ms']) }
 let failures = 0
 for (const size of sizes) {
   if (values.minutes === undefined) failures += await everyFault(size, new Random(seed * 1000 + size))
@@ -44,12 +51,12 @@ function faultsFor(size: number): ChaosFault[] {
     (fault) =>
       (missing === null || fault.needsNamespaces !== true) &&
       size >= (fault.minSize ?? 2) &&
-      (values.fault === undefined || fault.name === values.fault),
+      (values.fault === undefined || values.fault.includes(fault.name)),
   )
 }
 
 async function everyFault(size: number, random: Random): Promise<number> {
-  const ring = new ChaosRing(size, random, missing === null)
+  const ring = new ChaosRing(size, random, setup)
   let failed = 0
   console.log(
     `\n${size} nodes, seed ${seed}\n| fault | others go on after | whole again after |\n| --- | --- | --- |`,
@@ -74,10 +81,18 @@ async function everyFault(size: number, random: Random): Promise<number> {
 }
 
 async function soak(size: number, random: Random, forMs: number): Promise<number> {
-  const ring = new ChaosRing(size, random, missing === null)
+  const ring = new ChaosRing(size, random, setup)
   const faults = faultsFor(size)
   const end = performance.now() + forMs
   let struck = 0
+  const say = (): void =>
+    console.log(`${size} nodes: ${ring.processes.newestRound} rounds, ${struck} faults, 0 divergences`)
+  // Whoever stops it early wants to know how far it came, and no namespace left behind.
+  const stopEarly = (): void => {
+    say()
+    void ring.close().finally(() => process.exit(0))
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stopEarly)
   let saidAt = performance.now()
   try {
     await ring.start()
@@ -93,9 +108,9 @@ async function soak(size: number, random: Random, forMs: number): Promise<number
       struck += 1
       if (performance.now() - saidAt < 60_000) continue
       saidAt = performance.now()
-      console.log(`${size} nodes: ${ring.processes.newestRound} rounds, ${struck} faults, 0 divergences`)
+      say()
     }
-    console.log(`${size} nodes: ${ring.processes.newestRound} rounds, ${struck} faults, 0 divergences`)
+    say()
     return 0
   } finally {
     await ring.close()
@@ -105,7 +120,7 @@ async function soak(size: number, random: Random, forMs: number): Promise<number
 /** One fault, from its stroke until all are whole again. */
 async function endure(ring: ChaosRing, fault: ChaosFault): Promise<Outcome> {
   const { processes } = ring
-  await processes.untilRoundsGoOn(ring.nodes, 1, WHOLE_AGAIN_MS)
+  await processes.untilRoundsGoOn(ring.nodes, 1, patience * WHOLE_AGAIN_MS)
   const { down, detectMs, mend } = await fault.strike(ring)
   const struckAt = performance.now()
   const survivors = ring.nodes.filter((node) => !down.includes(node))
@@ -114,13 +129,13 @@ async function endure(ring: ChaosRing, fault: ChaosFault): Promise<Outcome> {
   let recoveryMs: number | null = null
   if (goesOn && survivors.length > 0) {
     // Two: the first may have been on its way.
-    await processes.untilRoundsGoOn(survivors, 2, detectMs + RECOVERY_MS)
+    await processes.untilRoundsGoOn(survivors, 2, detectMs + patience * RECOVERY_MS)
     recoveryMs = performance.now() - struckAt
   }
   ring.check()
   const mendedAt = performance.now()
   await mend()
-  await processes.untilRoundsGoOn(ring.nodes, 2, WHOLE_AGAIN_MS)
+  await processes.untilRoundsGoOn(ring.nodes, 2, patience * WHOLE_AGAIN_MS)
   ring.check()
   return { recoveryMs, wholeMs: performance.now() - mendedAt }
 }

@@ -25,6 +25,11 @@ export class ProcessRing {
   /** every round report of every node, in order of arrival */
   readonly rounds: { readonly node: number; readonly report: RoundReport }[] = []
   readonly adopted: { readonly node: number; readonly round: number }[] = []
+  readonly #lastRounds = new Map<number, number>()
+  readonly #resultOf = new Map<number, string>()
+  readonly #seen = new Set<string>()
+  #newestRound = 0
+  #divergence: Error | null = null
   #waiters: (() => void)[] = []
   #failure: Error | null = null
 
@@ -89,11 +94,11 @@ export class ProcessRing {
 
   /** The last round that node n has reported. */
   lastRound(node: number): number {
-    return this.rounds.findLast((entry) => entry.node === node)?.report.round ?? 0
+    return this.#lastRounds.get(node) ?? 0
   }
 
   get newestRound(): number {
-    return Math.max(0, ...this.rounds.map((entry) => entry.report.round))
+    return this.#newestRound
   }
 
   /** Waits for a condition on the reports; fails after `ms`, or when a worker reports a failure. */
@@ -128,17 +133,12 @@ export class ProcessRing {
 
   /** Throws when two nodes committed different results of one round, or one node committed a round twice. */
   check(): void {
-    const byRound = new Map<number, RoundReport>()
-    const seen = new Set<string>()
-    for (const { node, report } of this.rounds) {
-      const first = byRound.get(report.round) ?? report
-      byRound.set(report.round, first)
-      if (first.hash !== report.hash)
-        throw new Error(`round ${report.round} differs: node ${node} has ${report.hash}`)
-      if (seen.has(`${node} ${report.round}`))
-        throw new Error(`node ${node} committed round ${report.round} twice`)
-      seen.add(`${node} ${report.round}`)
-    }
+    if (this.#divergence !== null) throw this.#divergence
+  }
+
+  /** The result of a round, if any node has reported it. */
+  resultOf(round: number): string | undefined {
+    return this.#resultOf.get(round)
   }
 
   /** Kills what runs and removes the folder. */
@@ -157,6 +157,7 @@ export class ProcessRing {
         break
       case 'round':
         this.rounds.push({ node, report })
+        this.#count(node, report)
         break
       case 'adopted':
         this.adopted.push({ node, round: report.round })
@@ -171,6 +172,18 @@ export class ProcessRing {
     this.#notify()
   }
 
+  #count(node: number, { round, hash }: RoundReport): void {
+    this.#lastRounds.set(node, round)
+    this.#newestRound = Math.max(this.#newestRound, round)
+    if (this.#seen.has(`${node} ${round}`))
+      this.#divergence ??= new Error(`node ${node} committed round ${round} twice`)
+    this.#seen.add(`${node} ${round}`)
+    const first = this.#resultOf.get(round) ?? hash
+    this.#resultOf.set(round, first)
+    if (first !== hash)
+      this.#divergence ??= new Error(`round ${round} differs: node ${node} has ${hash}, first was ${first}`)
+  }
+
   /** Called when a node enters an all-reduce. */
   onReducing: ((node: number, round: number) => void) | null = null
 
@@ -181,7 +194,6 @@ export class ProcessRing {
   }
 
   #summary(): string {
-    const nodes = new Set(this.rounds.map((entry) => entry.node))
-    return [...nodes].map((n) => `node ${n} at round ${this.lastRound(n)}`).join(', ')
+    return [...this.#lastRounds.keys()].map((n) => `node ${n} at round ${this.lastRound(n)}`).join(', ')
   }
 }

@@ -119,7 +119,9 @@ export class CarrierInbox {
     if (held === 0) this.#start = this.#fill = 0
     if (this.#fill + bytes <= this.#waiting.byteLength) return
     const source = this.#waiting.subarray(this.#start, this.#fill)
-    if (held + bytes > this.#waiting.byteLength) this.#waiting = new Uint8Array(held + bytes)
+    // Twice as much each time: a peer that sends single bytes must not have each of them copy all the others.
+    const roomy = Math.min(2 * this.#waiting.byteLength, MAX_WAITING_BYTES)
+    if (held + bytes > this.#waiting.byteLength) this.#waiting = new Uint8Array(Math.max(held + bytes, roomy))
     this.#waiting.set(source)
     this.#start = 0
     this.#fill = held

@@ -138,7 +138,7 @@ export const exchangeTarget: Target = {
   cost: 25,
   async run(random) {
     const wire = WIRES[random.below(WIRES.length)] ?? 'f32'
-    const [length, lanes, isSigned] = [random.below(200), 1 + random.below(2), random.chance(0.5)]
+    const [length, lanes, isSigned] = [random.below(200), 1 + random.below(2), random.chance(0.25)]
     const [before, after] = [members[0], members[2]].map((peer) =>
       Array.from({ length: lanes }, () => new Neighbour(peer)),
     )

@@ -23,7 +23,7 @@ export async function compileOnnx(
 ): Promise<Session> {
   const folder = weightFolder(graph)
   // A small graph beside the model's: threads of its own would take the cores from the model's, which wait spinning.
-  const ownThreads = graph.tensors.some(({ op }) => op.kind === 'weight') ? threads : 1
+  const ownThreads = graph.tensors.some(({ op }) => op.kind === 'matmul') ? threads : 1
   const model = lowerToOnnx(graph, folder, { weights, provider })
   const { InferenceSession, Tensor } = await import('onnxruntime-node')
   const session = await InferenceSession.create(model, {

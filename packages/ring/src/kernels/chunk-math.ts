@@ -33,14 +33,14 @@ export class ChunkMath {
 
   constructor(wire: WireType, maxCount: number) {
     const padded = Math.ceil(maxCount / BLOCK) * BLOCK
-    // Values, what came in (floats or codes), codes to go out, residual; each with room for its last block's padding.
-    const sizes = [padded * 4, padded * 4, padded * 2 + padded / 64, padded * 2]
+    // Values, floats that came in, codes either way, residual; each with room for its last block's padding.
+    const sizes = [padded * 4, wire === 'f32' ? padded * 4 : 0, padded * 2 + padded / 64, padded * 2]
     const { kernels, memory } = openKernels(sizes.reduce((sum, size) => sum + size, 0))
     const [values, part, code, residual] = sizes.map((_, i) => sizes.slice(0, i).reduce((a, b) => a + b, 0))
     this.wire = wire
     this.#kernels = kernels
     this.#values = new Float32Array(memory, values, padded)
-    this.#part = new Uint8Array(memory, part, padded * 4)
+    this.#part = new Uint8Array(memory, part, sizes[1])
     this.#code = new Uint8Array(memory, code, padded * 2 + padded / 64)
     this.#residual = new Uint16Array(memory, residual, padded)
   }
@@ -65,13 +65,9 @@ export class ChunkMath {
     const { length } = own
     this.load(own, residual === null ? 1 : weight, residual)
     const rest = residual === null ? weight : 1
-    const { byteOffset: part } = this.#part
-    if (this.wire === 'f32') this.#part.set(payload)
-    else {
-      this.#code.set(payload)
-      this.#decode(part, this.#code.byteOffset, length)
-    }
-    this.#kernels.accumulate(this.#values.byteOffset, part, rest, pad(length))
+    const came = this.wire === 'f32' ? this.#part : this.#code
+    came.set(payload)
+    this.#add(came.byteOffset, rest, length)
   }
 
   /** values /= total; zeros when total is zero, because a mean of nothing changes nothing. */
@@ -134,6 +130,22 @@ export class ChunkMath {
     const blocks = Math.ceil(count / BLOCK)
     if (this.wire === 'bf16') this.#kernels.decodeBf16(to, from, pad(count))
     else this.#kernels.decodeInt8(to, from, from + blocks * 4, blocks)
+  }
+
+  #add(from: number, weight: number, count: number): void {
+    const { byteOffset: to } = this.#values
+    const blocks = Math.ceil(count / BLOCK)
+    switch (this.wire) {
+      case 'f32':
+        this.#kernels.accumulate(to, from, weight, pad(count))
+        break
+      case 'bf16':
+        this.#kernels.addBf16(to, weight, from, pad(count))
+        break
+      case 'int8':
+        this.#kernels.addInt8(to, weight, from, from + blocks * 4, blocks)
+        break
+    }
   }
 
   /** What lies behind the values must not raise the last block's scale. */

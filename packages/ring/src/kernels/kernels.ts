@@ -9,6 +9,7 @@ export interface Kernels {
   weigh(to: number, weight: number, residual: number, count: number): void
   encodeBf16(out: number, from: number, count: number): void
   decodeBf16(to: number, from: number, count: number): void
+  addBf16(to: number, weight: number, from: number, count: number): void
   encodeInt8(scales: number, out: number, from: number, blocks: number): void
   encodeInt8Keeping(
     scales: number,
@@ -19,6 +20,7 @@ export interface Kernels {
     blocks: number,
   ): void
   decodeInt8(to: number, scales: number, from: number, blocks: number): void
+  addInt8(to: number, weight: number, scales: number, from: number, blocks: number): void
 }
 
 /** The part of the WebAssembly JavaScript interface in use; TypeScript has its types only in the browser's library. */

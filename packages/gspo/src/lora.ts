@@ -92,8 +92,13 @@ export function checkLoraConfig(config: LoraConfig): void {
     )
 }
 
-/** Lays the adapter's matrices out one after the other, sorted by name. */
+/** Lays the adapter's matrices out one after the other, sorted by name. Throws BAD_OPTION without any. */
 export function adapterLayout(sites: readonly LoraSite[], rank: number): AdapterLayout {
+  if (sites.length === 0)
+    throw new GspoError(
+      'BAD_OPTION',
+      'this model has none of the layers in lora_targets: leave lora_targets out, which takes all that it has',
+    )
   const shapes = sites.flatMap((site): { name: string; shape: readonly [number, number] }[] => [
     { name: loraTensorName(site.module, 'A'), shape: [rank, site.inSize] },
     { name: loraTensorName(site.module, 'B'), shape: [site.outSize, rank] },

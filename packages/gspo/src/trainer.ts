@@ -9,6 +9,7 @@ import { resolveConfig } from './config.ts'
 import type { GSPOConfig, ResolvedConfig } from './config.ts'
 import { loadDataset } from './data/dataset.ts'
 import { createDataOrder } from './data/order.ts'
+import { checkPromptLengths } from './data/prompt-lengths.ts'
 import { GspoError } from './errors.ts'
 import { evaluateDataset } from './evaluate.ts'
 import { learn } from './learn.ts'
@@ -60,6 +61,10 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
   })
   try {
     checkSampling(resolved, policy)
+    checkPromptLengths(dataset.rows, tokenizer, {
+      maxPositions: policy.model.maxPositions,
+      completionLength: resolved.max_completion_length,
+    })
     const adapter =
       resolved.adapter === undefined
         ? policy.initialAdapter(resolved.adapter_seed)

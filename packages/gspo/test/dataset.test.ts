@@ -4,9 +4,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { loadDataset, parseDataset } from '../src/data/dataset.ts'
+import { loadDataset, parseDataset as parseBytes } from '../src/data/dataset.ts'
+import type { DataRow } from '../src/data/dataset.ts'
 import { createDataOrder } from '../src/data/order.ts'
 
+const parseDataset = (text: string, path: string): DataRow[] => parseBytes(Buffer.from(text), path)
 const rejects = (text: string, pattern: RegExp): void => {
   assert.throws(() => parseDataset(text, 'train.jsonl'), { code: 'BAD_DATASET', message: pattern })
 }
@@ -26,6 +28,11 @@ describe('parseDataset', () => {
   it('reads chat messages', () => {
     const [row] = parseDataset('{"prompt":[{"role":"user","content":"hi"}],"answer":"x"}', 'f')
     assert.deepEqual(row?.prompt, [{ role: 'user', content: 'hi' }])
+  })
+  it('passes over the byte-order mark that editors on Windows write', () => {
+    const [row] = parseDataset('\uFEFF{"prompt":"é"}\r\n', 'f')
+    assert.equal(row?.prompt, 'é')
+    rejects('\uFEFF\n{"prompt":', /line 2: not valid JSON/)
   })
   it('names the line that has no prompt, and its keys', () =>
     rejects(
@@ -60,6 +67,10 @@ describe('loadDataset', () => {
     )
     // printf '{"prompt":"a"}\n{"prompt":"b"}\n{"prompt":"c"}\n' | sha256sum
     assert.equal(sha256, 'fc36ab37451514e681480303c89a855397163efcbed4e5a1b2c031ca89de2944')
+  })
+  it('reads more rows than a call takes arguments', async () => {
+    await writeFile(join(dir, 'many.jsonl'), '{"prompt":"a"}\n'.repeat(200_000))
+    assert.equal((await loadDataset([join(dir, 'many.jsonl')])).rows.length, 200_000)
   })
   it('says which file is missing', () =>
     assert.rejects(loadDataset([join(dir, 'none.jsonl')]), { code: 'FILE_MISSING', message: /none\.jsonl/ }))

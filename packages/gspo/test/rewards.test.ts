@@ -48,6 +48,14 @@ describe('built-in rewards', () => {
     assert.equal(finalNumber('about 1.5e3'), 1500)
     assert.equal(finalNumber('none'), undefined)
   })
+  it('finalNumber takes a box as a whole: fractions, nested braces, and nothing of one that is cut off', () => {
+    assert.equal(finalNumber('2/4 = \\boxed{\\frac{1}{2}}'), 0.5)
+    assert.equal(finalNumber('\\boxed{-\\dfrac{3}{4}}'), -0.75)
+    assert.equal(finalNumber('\\boxed{\\text{about } 12 \\text{ m}}'), 12)
+    assert.equal(finalNumber('\\boxed{1{,}234}'), 1234)
+    assert.equal(finalNumber('the answer is \\boxed{12'), undefined)
+    assert.equal(numericMatch(0)(sample('\\boxed{12', '1')), 0)
+  })
   it('numeric compares within its tolerance', () => {
     assert.equal(numericMatch(0.01)(sample('x = 3.1416', '#### 3.14')), 1)
     assert.equal(numericMatch(1e-6)(sample('x = 3.1416', '3.14')), 0)
@@ -202,6 +210,16 @@ describe('reward modules', () => {
       scored.failures.map(({ sample: place, message }) => [place, message]),
       [[1, 'no b']],
     )
+  })
+  it('gives up only the sample that is late, and keeps the scores of the others', async () => {
+    const path = await write(
+      'late.ts',
+      'export default (s: { completion: string }) => s.completion === "b" ? new Promise(() => undefined) : 1',
+    )
+    const rewards = await createRewards([{ module: path, weight: 1, timeout_ms: 20 }])
+    const scored = await scoreSamples([sample('a'), sample('b'), sample('c')], rewards, never)
+    assert.deepEqual([...scored.rewards], [1, NaN, 1])
+    assert.deepEqual(scored.failures, [{ sample: 1, reward: 'late.ts', message: 'no answer within 20 ms' }])
   })
   it('refuses a missing file, a broken one and a wrong export before training starts', async () => {
     await assert.rejects(score(join(dir, 'none.ts'), []), { code: 'BAD_REWARD', message: /none\.ts/ })

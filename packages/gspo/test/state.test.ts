@@ -130,6 +130,26 @@ describe('PEFT adapter folders', async () => {
       message: /use_dora/,
     })
   })
+  it('refuses an adapter of changed base weights, and numbers that are not finite', async () => {
+    const writeConfig = (more: object): Promise<void> =>
+      writeFile(
+        join(dir, 'adapter_config.json'),
+        JSON.stringify({ peft_type: 'LORA', r: 16, lora_alpha: 32, ...more }),
+      )
+    await writeConfig({ init_lora_weights: 'pissa_niter_16' })
+    await assert.rejects(readAdapterFolder(dir, { layout: peftLayout, lora }), {
+      code: 'BAD_ADAPTER',
+      message: /pissa_niter_16.*convert it to a plain LoRA/,
+    })
+    await writeConfig({ init_lora_weights: 'gaussian' })
+    const values = await readAdapterFolder(dir, { layout: peftLayout, lora })
+    values[peftLayout.tensors[1]?.offset ?? 0] = NaN
+    await writeAdapterFolder(dir, values, { layout: peftLayout, lora, baseModel: 'arith-model' })
+    await assert.rejects(readAdapterFolder(dir, { layout: peftLayout, lora }), {
+      code: 'BAD_ADAPTER',
+      message: /holds NaN at element 0, expected finite numbers/,
+    })
+  })
   it('names the missing file', () =>
     assert.rejects(readAdapterFolder(join(dir, 'none'), { layout: peftLayout, lora }), {
       code: 'FILE_MISSING',

@@ -342,7 +342,10 @@ describe('what cannot be loaded', () => {
   it('names a missing adapter folder', () =>
     refuses({ adapter: '/no/such/adapter' }, { code: 'FILE_MISSING', message: /\/no\/such\/adapter/ }))
   it('refuses a prompt that leaves no room for an answer', () =>
-    withTrainer({ max_completion_length: 256 }, async (trainer) => {
-      await assert.rejects(trainer.step(), { code: 'BAD_BATCH', message: /over the model's 256 positions/ })
-    }))
+    refuses(
+      { max_completion_length: 256 },
+      { code: 'BAD_DATASET', message: /^row 1 .*over the model's 256 positions/ },
+    ))
+  it('refuses lora_targets of which the model has none', () =>
+    refuses({ lora_targets: ['in_proj_ba'] }, { code: 'BAD_OPTION', message: /none of the layers/ }))
 })

@@ -36,7 +36,8 @@ export async function loadDataset(paths: readonly string[]): Promise<Dataset> {
     const bytes = await readDatasetFile(path)
     hash.update(bytes)
     const before = rows.length
-    rows.push(...parseDataset(bytes.toString('utf8'), path))
+    // One by one: a call with as many arguments as a large data set has rows overflows the stack.
+    for (const row of parseDataset(bytes, path)) rows.push(row)
     if (rows.length === before)
       throw new GspoError(
         'BAD_DATASET',
@@ -59,14 +60,28 @@ async function readDatasetFile(path: string): Promise<Buffer> {
   }
 }
 
-/** The rows in the text of a JSONL file; blank lines are passed over. `path` is for messages only. */
-export function parseDataset(text: string, path: string): DataRow[] {
-  const rows: DataRow[] = []
-  const lines = text.split(/\r?\n/)
-  for (const [index, line] of lines.entries()) {
-    if (line.trim() !== '') rows.push(parseRow(line, `${path}, line ${index + 1}`))
+/** The rows in the bytes of a JSONL file; blank lines are passed over. `path` is for messages only. */
+export function parseDataset(bytes: Buffer, path: string): DataRow[] {
+  return Array.from(linesOf(bytes), ({ line, number }) => parseRow(line, `${path}, line ${number}`))
+}
+
+const NEWLINE = 0x0a
+/** What some editors put at the start of a file. */
+const BYTE_ORDER_MARK = Buffer.of(0xef, 0xbb, 0xbf)
+
+/**
+ * The lines of a file that are not blank, numbered from 1; a byte-order mark is no part of the first. The file is never
+ * one text, which could not be longer than 512 MB.
+ */
+function* linesOf(bytes: Buffer): Generator<{ line: string; number: number }> {
+  const hasMark = bytes.subarray(0, 3).equals(BYTE_ORDER_MARK)
+  for (let start = hasMark ? 3 : 0, number = 1; start < bytes.length; number++) {
+    const found = bytes.indexOf(NEWLINE, start)
+    const end = found < 0 ? bytes.length : found
+    const line = bytes.toString('utf8', start, end)
+    if (line.trim() !== '') yield { line, number }
+    start = end + 1
   }
-  return rows
 }
 
 function parseRow(line: string, where: string): DataRow {

@@ -12,6 +12,9 @@ import type { TensorValue } from '../weights/safetensors.ts'
 const WEIGHTS = 'adapter_model.safetensors'
 const CONFIG = 'adapter_config.json'
 
+/** PEFT's ways to start an adapter that take something out of the base weights (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ). */
+const CHANGES_BASE = /^(pissa|olora|corda|lora_ga|loftq)/i
+
 /** What an adapter is made for. */
 export interface AdapterDescription {
   readonly layout: AdapterLayout
@@ -68,6 +71,12 @@ export async function readAdapterFolder(
       )
     if (!(tensor.values instanceof Float32Array))
       throw new GspoError('BAD_ADAPTER', `${path}: ${name} holds integers, expected floating-point numbers`)
+    const bad = tensor.values.findIndex((value) => !Number.isFinite(value))
+    if (bad >= 0)
+      throw new GspoError(
+        'BAD_ADAPTER',
+        `${path}: ${name} holds ${tensor.values[bad]} at element ${bad}, expected finite numbers: it was saved from a run that had diverged`,
+      )
     values.set(tensor.values, offset)
   }
   return values
@@ -120,6 +129,12 @@ function checkConfig(bytes: Uint8Array, dir: string, lora: LoraConfig): void {
         `${path}: ${key} is ${JSON.stringify(found)}, expected ${JSON.stringify(value)}: ${advice}`,
       )
   }
+  const start = seen['init_lora_weights']
+  if (typeof start === 'string' && CHANGES_BASE.test(start))
+    throw new GspoError(
+      'BAD_ADAPTER',
+      `${path}: init_lora_weights is ${JSON.stringify(start)}, whose adapters belong to changed base weights: convert it to a plain LoRA (PEFT's save_pretrained with path_initial_model_for_weight_conversion)`,
+    )
   for (const key of ['rank_pattern', 'alpha_pattern', 'modules_to_save', 'layers_to_transform']) {
     const found = seen[key]
     if (found !== undefined && found !== null && Object.keys(found).length > 0)

@@ -15,19 +15,45 @@ export function exactMatch(sample: RewardSample): Score {
 /** A decimal number with optional sign, thousands separators, fraction and exponent. */
 const NUMBER = /[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+/g
 
+/** A fraction as LaTeX writes it, of two plain numbers. */
+const FRACTION = /^\s*([-+]?)\s*\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}\s*$/
+
 /**
  * The number a text ends on: what follows the last `####` (GSM8K's mark) or stands in the last `\boxed{}` where there
- * is one, else the last number in it. Undefined when there is none.
+ * is one, else the last number in it. Undefined when there is none, and for a box that is cut off.
  */
 export function finalNumber(text: string): number | undefined {
   const marked = text.lastIndexOf('####')
+  if (marked >= 0) return firstNumber(text.slice(marked + 4))
   const boxed = text.lastIndexOf('\\boxed{')
-  const part =
-    marked >= 0 ? text.slice(marked + 4) : boxed >= 0 ? text.slice(boxed + 7, text.indexOf('}', boxed)) : text
-  const found = part.match(NUMBER)
-  // After a mark the first number is the answer; in running text it is the last one.
-  const chosen = marked >= 0 || boxed >= 0 ? found?.[0] : found?.at(-1)
-  return chosen === undefined ? undefined : Number(chosen.replaceAll(',', ''))
+  if (boxed < 0) return numberOf(text.match(NUMBER)?.at(-1))
+  const content = braced(text, boxed + 7)
+  if (content === undefined) return undefined
+  const [, sign, above, below] = FRACTION.exec(content) ?? []
+  if (above === undefined || below === undefined) return firstNumber(content)
+  const [numerator, denominator] = [firstNumber(above), firstNumber(below)]
+  if (numerator === undefined || denominator === undefined) return undefined
+  return ((sign === '-' ? -1 : 1) * numerator) / denominator
+}
+
+/** After a mark the first number is the answer; in running text it is the last one. */
+function firstNumber(text: string): number | undefined {
+  // LaTeX writes 1{,}234 and 1\,234 for a thousands separator.
+  return numberOf(text.replace(/(\d)(?:\{,\}|\\[,!])(?=\d{3})/g, '$1,').match(NUMBER)?.[0])
+}
+
+function numberOf(found: string | undefined): number | undefined {
+  return found === undefined ? undefined : Number(found.replaceAll(',', ''))
+}
+
+/** The text from `start` to the brace that closes it; undefined when none does. */
+function braced(text: string, start: number): string | undefined {
+  let open = 1
+  for (let at = start; at < text.length; at++) {
+    if (text[at] === '{') open++
+    else if (text[at] === '}' && --open === 0) return text.slice(start, at)
+  }
+  return undefined
 }
 
 /** A scorer that is 1 when completion and answer end on the same number, within `tolerance` (absolute). */

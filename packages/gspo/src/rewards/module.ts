@@ -41,11 +41,15 @@ function isBatchReward(value: unknown): value is BatchReward {
   return typeof value === 'object' && value !== null && 'batch' in value && typeof value.batch === 'function'
 }
 
-/** A user's function of one sample: all samples at once, each failing for itself. */
+/** A user's function of one sample: all samples at once, each failing, or being late, for itself. */
 function fromSampleReward(name: string, reward: SampleReward): RewardFunction {
-  const scoreOne = async (sample: RewardSample, call: RewardCall): Promise<Score | Error> => {
+  const scoreOne = async (
+    sample: RewardSample,
+    call: RewardCall,
+    late: Promise<never>,
+  ): Promise<Score | Error> => {
     try {
-      return await reward(sample, call)
+      return await Promise.race([reward(sample, call), late])
     } catch (cause) {
       return cause instanceof Error ? cause : new Error(String(cause))
     }
@@ -53,7 +57,12 @@ function fromSampleReward(name: string, reward: SampleReward): RewardFunction {
   return {
     name,
     deterministic: false,
-    score: (samples, call) => Promise.all(samples.map((sample) => scoreOne(sample, call))),
+    score: (samples, call) => {
+      const { promise: late, reject } = Promise.withResolvers<never>()
+      late.catch(() => undefined) // nobody waits for it when all are in time
+      call.signal.addEventListener('abort', () => reject(call.signal.reason as Error), { once: true })
+      return Promise.all(samples.map((sample) => scoreOne(sample, call, late)))
+    },
   }
 }
 

@@ -63,7 +63,7 @@ export async function scoreSamples(
   return { rewards: sums, components, failures }
 }
 
-/** One reward's scores; a rejection or a missed deadline becomes an Error for every sample. */
+/** One reward's scores; a rejection becomes an Error for every sample, a missed deadline for those without a score. */
 async function callReward(
   { reward, timeoutMs }: WeightedReward,
   samples: readonly RewardSample[],
@@ -73,8 +73,10 @@ async function callReward(
   const call = { signal: AbortSignal.any([signal, deadline.signal]) }
   const { promise: ended, reject } = Promise.withResolvers<never>()
   const timer = setTimeout(() => {
-    deadline.abort()
-    reject(new Error(`no answer within ${timeoutMs} ms`))
+    const late = new Error(`no answer within ${timeoutMs} ms`)
+    deadline.abort(late)
+    // A reward that scores sample by sample gives, within this turn, what it has; only then is all of it late.
+    setImmediate(reject, late)
   }, timeoutMs)
   const cancel = (): void => reject(new Error('cancelled'))
   signal.addEventListener('abort', cancel, { once: true })

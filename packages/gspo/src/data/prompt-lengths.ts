@@ -1,0 +1,39 @@
+/**
+ * Whether every prompt of a data set leaves room for a completion, asked before training begins: a row that does not
+ * would end a run whenever the data order reaches it, and every restart there again.
+ */
+import { GspoError } from '../errors.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { DataRow } from './dataset.ts'
+
+/** Special tokens that a tokenizer may add around a text. */
+const ADDED_TOKENS = 16
+
+/** What a chat template may add to its messages, bytes: a system prompt and the marks of each turn. */
+const TEMPLATE_BYTES = 4096
+
+/**
+ * Tokenises only rows that could be too long: a token is at least one byte of the text.
+ * Throws GspoError BAD_DATASET that names the first row without room.
+ */
+export function checkPromptLengths(
+  rows: readonly DataRow[],
+  tokenizer: Pick<Tokenizer, 'encodePrompt'>,
+  { maxPositions, completionLength }: { maxPositions: number; completionLength: number },
+): void {
+  const room = maxPositions - completionLength
+  for (const [index, { prompt }] of rows.entries()) {
+    if (byteBound(prompt) <= room) continue
+    const tokens = tokenizer.encodePrompt(prompt).length
+    if (tokens > room)
+      throw new GspoError(
+        'BAD_DATASET',
+        `row ${index + 1} of the data set (blank lines not counted) has a prompt of ${tokens} tokens and max_completion_length is ${completionLength}, together over the model's ${maxPositions} positions: shorten or remove the row, or lower max_completion_length`,
+      )
+  }
+}
+
+function byteBound(prompt: DataRow['prompt']): number {
+  if (typeof prompt === 'string') return Buffer.byteLength(prompt) + ADDED_TOKENS
+  return prompt.reduce((sum, { content }) => sum + Buffer.byteLength(content), TEMPLATE_BYTES)
+}

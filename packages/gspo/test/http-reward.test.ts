@@ -78,7 +78,7 @@ describe('httpReward', () => {
     const gone = await startServer(lengths)
     gone.close()
     const [error] = await score([sample('a')], { url: gone.url })
-    assert.match(String(error), /\(2 tries\)/)
+    assert.match(String(error), /fetch failed: connect ECONNREFUSED .*\(2 tries\)/)
   })
   it('does not try again after a 400, and says what the server answered', async () => {
     server.handle = (_, response) => response.writeHead(400).end('bad key')

@@ -141,7 +141,23 @@ describe('PEFT adapter folders', async () => {
       code: 'BAD_ADAPTER',
       message: /pissa_niter_16.*convert it to a plain LoRA/,
     })
-    await writeConfig({ init_lora_weights: 'gaussian' })
+    for (const more of [
+      { alora_invocation_tokens: [7] },
+      { rank_pattern: { q_proj: 8 } },
+      { lora_bias: true },
+    ]) {
+      await writeConfig(more)
+      await assert.rejects(readAdapterFolder(dir, { layout: peftLayout, lora }), {
+        code: 'BAD_ADAPTER',
+        message: new RegExp(`${Object.keys(more).join()} is .*, which is not supported`),
+      })
+    }
+    await writeConfig({
+      init_lora_weights: 'gaussian',
+      rank_pattern: {},
+      lora_bias: false,
+      alora_invocation_tokens: null,
+    })
     const values = await readAdapterFolder(dir, { layout: peftLayout, lora })
     values[peftLayout.tensors[1]?.offset ?? 0] = NaN
     await writeAdapterFolder(dir, values, { layout: peftLayout, lora, baseModel: 'arith-model' })

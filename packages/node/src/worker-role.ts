@@ -1,5 +1,5 @@
 /** The role `worker`: engine, state and rounds. The ring opens and closes around every stretch without a pause. */
-import type { ResolvedConfig } from '@gym-node/gspo'
+import { loraScale, type ResolvedConfig } from '@gym-node/gspo'
 import type { Identity } from '@gym-node/wire'
 import { openVerdicts, serveFilesAndVerdicts } from './audits.ts'
 import type { NodeConfig } from './config/schema.ts'
@@ -38,6 +38,12 @@ export async function runWorker(running: Running): Promise<void> {
   const first = initialState({
     baseSha256: info.model.sha256,
     layout: info.adapterLayout,
+    adapterScale: loraScale({
+      rank: trainerConfig.lora_rank,
+      alpha: trainerConfig.lora_alpha,
+      targets: trainerConfig.lora_targets,
+      useRslora: trainerConfig.use_rslora,
+    }),
     adapter: await engine.trainer.readAdapter(),
     outer,
   })

@@ -35,6 +35,7 @@ const STATE: SharedState = {
   round: 3,
   baseSha256: 'ab',
   layoutSha3: 'cd',
+  adapterScale: 2,
   adapter: Float32Array.of(1, -2.5, 1e-30),
   momentum: Float32Array.of(0.5),
 }
@@ -248,7 +249,13 @@ describe('the checkpoint', () => {
 
 describe('the state of the job', () => {
   const layout = { tensors: [{ name: 'a', shape: [1, 2] as const, offset: 0 }], length: 2 }
-  const first = initialState({ baseSha256: 'base', layout, adapter: Float32Array.of(1, 2), outer: AVERAGE })
+  const first = initialState({
+    baseSha256: 'base',
+    layout,
+    adapterScale: 2,
+    adapter: Float32Array.of(1, 2),
+    outer: AVERAGE,
+  })
 
   function job(installed: SharedState[] = [], adopted: number[] = []): JobState {
     return new JobState({
@@ -337,6 +344,20 @@ describe('the state of the job', () => {
     await refused({ baseSha256: 'another' }, 'another')
     await refused({ layoutSha3: layoutSha3({ ...layout, tensors: [] }) }, 'lora_rank')
     await refused({ momentum: new Float32Array(2) }, 'outer')
+    await refused({ adapterScale: 4 }, 'lora_alpha')
     assert.equal(state.round, 0)
+    assert.throws(
+      () => state.resume({ ...first, adapterScale: 1 }, null),
+      failsWith('STATE_MISMATCH', 'by 1'),
+    )
+  })
+
+  it('goes on from a state that began before the adapter scale was kept, and leaves it as it is', async () => {
+    const old = initialState({ baseSha256: 'base', layout, adapter: Float32Array.of(1, 2), outer: AVERAGE })
+    const state = job()
+    state.resume(decodeSharedState(encodeSharedState({ ...old, round: 5 })), null)
+    await state.commit(6, Float32Array.of(1, 1))
+    const written = decodeSharedState(await state.read())
+    assert.deepEqual([written.round, written.adapterScale], [6, undefined])
   })
 })

@@ -38,7 +38,7 @@ export async function postText(url: string, body: unknown, options: PostOptions)
     } catch (error) {
       options.signal?.throwIfAborted()
       if (error instanceof FinalStatus || attempt >= options.retries) {
-        const reason = error instanceof Error ? error.message : String(error)
+        const reason = reasonOf(error)
         throw new Error(`${url}: ${reason} (${attempt + 1} ${attempt === 0 ? 'try' : 'tries'})`, {
           cause: error,
         })
@@ -72,6 +72,15 @@ async function postOnce(url: string, payload: string, options: PostOptions): Pro
     if (deadline.aborted) throw new Error(`no answer within ${options.timeoutMs} ms`, { cause: error })
     throw error
   }
+}
+
+/** fetch says only "fetch failed" itself; what failed (a refused connection, a redirect) is in the cause. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const { cause } = error
+  return error.message === 'fetch failed' && cause instanceof Error
+    ? `${error.message}: ${cause.message}`
+    : error.message
 }
 
 async function readLimited(response: Response): Promise<string> {

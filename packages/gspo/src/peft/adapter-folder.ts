@@ -15,6 +15,18 @@ const CONFIG = 'adapter_config.json'
 /** PEFT's ways to start an adapter that take something out of the base weights (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ). */
 const CHANGES_BASE = /^(pissa|olora|corda|lora_ga|loftq)/i
 
+/** Keys of a PEFT config that, when set, make the same matrices mean something else. */
+const REFUSED_KEYS = [
+  'rank_pattern',
+  'alpha_pattern',
+  'modules_to_save',
+  'layers_to_transform',
+  'layer_replication',
+  'alora_invocation_tokens',
+  'lora_bias',
+  'use_qalora',
+] as const
+
 /** What an adapter is made for. */
 export interface AdapterDescription {
   readonly layout: AdapterLayout
@@ -135,14 +147,18 @@ function checkConfig(bytes: Uint8Array, dir: string, lora: LoraConfig): void {
       'BAD_ADAPTER',
       `${path}: init_lora_weights is ${JSON.stringify(start)}, whose adapters belong to changed base weights: convert it to a plain LoRA (PEFT's save_pretrained with path_initial_model_for_weight_conversion)`,
     )
-  for (const key of ['rank_pattern', 'alpha_pattern', 'modules_to_save', 'layers_to_transform']) {
+  for (const key of REFUSED_KEYS) {
     const found = seen[key]
-    if (found !== undefined && found !== null && Object.keys(found).length > 0)
-      throw new GspoError(
-        'BAD_ADAPTER',
-        `${path}: ${key} is set, but one rank and alpha for all layers is expected`,
-      )
+    if (found === undefined || found === null || found === false || isEmpty(found)) continue
+    throw new GspoError(
+      'BAD_ADAPTER',
+      `${path}: ${key} is ${JSON.stringify(found).slice(0, 200)}, which is not supported: one rank and alpha for whole layers is expected, and nothing else trained`,
+    )
   }
+}
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 0
 }
 
 /** PEFT's value of a key that old adapter files leave out. */

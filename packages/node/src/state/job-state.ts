@@ -136,6 +136,13 @@ export class JobState implements StateProvider {
         `${who} an adapter of another shape than train.lora_rank and train.lora_targets make`,
       )
     }
+    const [theirs, own] = [state.adapterScale, mine.adapterScale]
+    if (theirs !== undefined && own !== undefined && theirs !== own) {
+      throw new NodeError(
+        'STATE_MISMATCH',
+        `${who} an adapter scaled by ${theirs}, train.lora_alpha, train.lora_rank and train.use_rslora make ${own}`,
+      )
+    }
     if (state.momentum.length !== mine.momentum.length) {
       throw new NodeError('STATE_MISMATCH', `${who} another outer optimiser than train.outer.kind`)
     }
@@ -146,6 +153,7 @@ export class JobState implements StateProvider {
 export function initialState(o: {
   baseSha256: string
   layout: AdapterLayout
+  adapterScale?: number
   adapter: Float32Array
   outer: OuterConfig
 }): SharedState {
@@ -153,6 +161,7 @@ export function initialState(o: {
     round: 0,
     baseSha256: o.baseSha256,
     layoutSha3: layoutSha3(o.layout),
+    ...(o.adapterScale === undefined ? {} : { adapterScale: o.adapterScale }),
     adapter: o.adapter,
     momentum: initialMomentum(o.outer, o.adapter.length),
   }

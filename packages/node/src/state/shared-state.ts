@@ -21,6 +21,11 @@ export interface SharedState {
   readonly baseSha256: string
   /** Hex SHA3-256 of the adapter's tensor names and shapes. */
   readonly layoutSha3: string
+  /**
+   * The factor in front of the adapter's product (lora_alpha by rank): the same matrices under another factor are
+   * another model. Absent in states that began before it was kept.
+   */
+  readonly adapterScale?: number
   readonly adapter: Float32Array
   /** Momentum of the outer optimiser; empty for a plain average. */
   readonly momentum: Float32Array
@@ -30,6 +35,7 @@ const headerSchema = z.strictObject({
   round: z.int().min(0),
   base_sha256: z.string(),
   layout_sha3_256: z.string(),
+  adapter_scale: z.number().optional(),
   adapter_length: z.int().min(0),
   momentum_length: z.int().min(0),
 })
@@ -40,6 +46,7 @@ export function encodeSharedState(state: SharedState): Uint8Array {
     round: state.round,
     base_sha256: state.baseSha256,
     layout_sha3_256: state.layoutSha3,
+    ...(state.adapterScale === undefined ? {} : { adapter_scale: state.adapterScale }),
     adapter_length: state.adapter.length,
     momentum_length: state.momentum.length,
   }
@@ -76,6 +83,7 @@ export function decodeSharedState(bytes: Uint8Array): SharedState {
     round: header.round,
     baseSha256: header.base_sha256,
     layoutSha3: header.layout_sha3_256,
+    ...(header.adapter_scale === undefined ? {} : { adapterScale: header.adapter_scale }),
     adapter: f32From(all, bodyAt, header.adapter_length),
     momentum: f32From(all, momentumAt, header.momentum_length),
   }

@@ -123,7 +123,7 @@ async function summarise(config: ModelConfig, checkpoint: Checkpoint): Promise<M
 function matrixUses(graph: Graph, head: string): MatrixUses {
   const sources = new Map<string, WeightSource>()
   for (const { op, inputs } of graph.tensors)
-    for (const { op: input } of op.kind === 'matmul' ? inputs : [])
+    for (const { op: input } of op.kind === 'matmul' || op.kind === 'groupMatmul' ? inputs : [])
       if (input.kind === 'weight') sources.set(input.source.name, input.source)
   const found = sources.get(head)
   if (found === undefined) throw new GspoError('BAD_GRAPH', `no product with the head ${head}`)

@@ -188,6 +188,25 @@ export const PRIMITIVE_CASES: readonly PrimitiveCase[] = [
     },
   },
   {
+    name: 'nonZero of a matrix',
+    feeds: { a: floats([3, 4], 39) },
+    wanted: [],
+    build: (g, input) => g.cast(g.nonZero(g.binary('less', input('a'), g.constant(0))), 'f32'),
+  },
+  ...[true, false].map((transB): PrimitiveCase => ({
+    name: `groupMatmul with a group of no rows, transposed ${transB}`,
+    feeds: {
+      a: floats([6, 3], 40),
+      i: integers([4], [2, 0, 3, 1]),
+      ...Object.fromEntries(
+        [0, 1, 2, 3].map((group) => [`w${group}`, floats(transB ? [2, 3] : [3, 2], 41 + group)]),
+      ),
+    },
+    wanted: ['a', 'w0', 'w1', 'w2', 'w3'],
+    build: (g, input) =>
+      g.groupMatmul(input('a'), input('i'), ['w0', 'w1', 'w2', 'w3'].map(input), { transB, alpha: 0.5 }),
+  })),
+  {
     name: 'rmsNorm',
     feeds: { a: floats([3, 4], 29), w: floats([4], 30) },
     wanted: ['a', 'w'],

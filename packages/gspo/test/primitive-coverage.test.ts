@@ -41,6 +41,8 @@ const KINDS: Readonly<Record<OpKind, boolean>> = {
   scatterPick: false,
   topIndices: false,
   nonZero: false,
+  groupMatmul: false,
+  groupOuter: false,
   rmsNorm: false,
   inverseRms: false,
   rope: false,

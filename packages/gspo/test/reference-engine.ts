@@ -153,9 +153,34 @@ function evaluate(
         const order = row.map((_, k) => k).sort((a, b) => (row[b] ?? 0) - (row[a] ?? 0) || a - b)
         return order[i.at(-1) ?? 0] ?? NaN
       })
+    case 'groupMatmul': {
+      const matrices = inputs.slice(2)
+      const inner = first.dims[1] ?? 0
+      return make(([row = 0, column = 0]) => {
+        const matrix = required(matrices[groupOf(second, row)], 'a matrix')
+        let sum = 0
+        for (let k = 0; k < inner; k++)
+          sum += at(first, [row, k]) * at(matrix, op.transB ? [column, k] : [k, column])
+        return op.alpha * sum
+      })
+    }
+    case 'groupOuter': {
+      const [rows = 0, width = 1] = first.dims
+      return make(([place = 0, column = 0]) => {
+        let sum = 0
+        for (let row = 0; row < rows; row++)
+          if (groupOf(third, row) === Math.floor(place / width))
+            sum += at(first, [row, place % width]) * at(second, [row, column])
+        return op.alpha * sum
+      })
+    }
     case 'nonZero': {
-      const places = [...first.values].flatMap((value, k) => (value === 0 ? [] : [k]))
-      return { dims: [places.length], values: Float64Array.from(places) }
+      const places: number[][] = []
+      eachIndex(first.dims, (index, flat) => {
+        if (first.values[flat] !== 0) places.push(index)
+      })
+      const coordinates = first.dims.flatMap((_, axis) => places.map((place) => place[axis] ?? NaN))
+      return { dims: [first.dims.length, places.length], values: Float64Array.from(coordinates) }
     }
     case 'rmsNorm':
       return make((i) => at(first, i) * inverseRms(first, i, op.epsilon) * at(second, [i.at(-1) ?? 0]))
@@ -167,6 +192,12 @@ function evaluate(
     case 'attachGradient':
       return first
   }
+}
+
+/** The group that a row belongs to, by how many rows each has. */
+function groupOf({ values }: Value, row: number): number {
+  let end = 0
+  return values.findIndex((count) => row < (end += count))
 }
 
 function inverseRms(x: Value, index: readonly number[], epsilon: number): number {

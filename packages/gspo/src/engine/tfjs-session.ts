@@ -82,8 +82,8 @@ class TfjsSession implements Session {
         return this.apply(tensor, op, sizes, live)
       })
       live.set(tensor, value)
-      if (op.kind === 'nonZero' && typeof tensor.shape[0] === 'string')
-        sizes.bind(tensor.shape[0], value.size, 'nonZero')
+      if (op.kind === 'nonZero' && typeof tensor.shape[1] === 'string')
+        sizes.bind(tensor.shape[1], value.shape[1] ?? 0, 'nonZero')
       for (const done of this.spent.get(tensor) ?? []) {
         live.get(done)?.dispose()
         live.delete(done)

@@ -185,6 +185,18 @@ function backward(
         ),
       ]
     }
+    case 'groupMatmul': {
+      const { transB, alpha } = op
+      const [x, counts, ...matrices] = [input(0), input(1), ...tensor.inputs.slice(2)]
+      const own = when(0, () => g.groupMatmul(gradient, counts, matrices, { transB: !transB, alpha }))
+      if (!matrices.some(isNeeded)) return [own]
+      const outer = transB
+        ? g.groupOuter(gradient, x, counts, alpha)
+        : g.groupOuter(x, gradient, counts, alpha)
+      const rows = Number(dimOf(outer, 0)) / matrices.length
+      const parts = matrices.map((_, group) => g.slice(outer, 0, group * rows, (group + 1) * rows))
+      return [own, undefined, ...parts]
+    }
     case 'softmax': {
       const weighted = g.mul(gradient, tensor)
       const total = g.sum(weighted, [tensor.shape.length - 1], true)
@@ -256,6 +268,7 @@ function backward(
       return []
     case 'maximum':
     case 'inverseRms':
+    case 'groupOuter':
       throw new GspoError('BAD_GRAPH', `${op.kind} has no gradient; put it behind stopGradient`)
   }
 }

@@ -20,7 +20,7 @@ export interface Graph {
 /** Builds a graph; every method appends one operation and throws BAD_GRAPH when shapes do not fit. */
 export class GraphBuilder {
   private readonly tensors: Tensor[] = []
-  private readonly inputs: InputSpec[] = []
+  private readonly inputs = new Map<string, InputSpec>()
   private readonly known = new Map<string, Tensor>()
   private unknownSizes = 0
 
@@ -36,14 +36,14 @@ export class GraphBuilder {
     const usedInputs = new Set([...needed].flatMap(({ op }) => (op.kind === 'input' ? [op.name] : [])))
     return {
       tensors: this.tensors.filter((tensor) => needed.has(tensor)),
-      inputs: this.inputs.filter(({ name }) => usedInputs.has(name)),
+      inputs: [...this.inputs.values()].filter(({ name }) => usedInputs.has(name)),
       outputs: Object.entries(outputs).map(([name, tensor]) => ({ name, tensor })),
     }
   }
 
   /** A tensor fed at each run; asking again for the same name gives the same tensor. */
   input(name: string, shape: Shape, dtype: DType = 'f32'): Tensor {
-    if (!this.inputs.some((input) => input.name === name)) this.inputs.push({ name, shape, dtype })
+    if (!this.inputs.has(name)) this.inputs.set(name, { name, shape, dtype })
     return this.append({ kind: 'input', name }, [], shape, dtype)
   }
 
@@ -186,9 +186,44 @@ export class GraphBuilder {
     return this.append({ kind: 'topIndices', k }, [x], [...x.shape.slice(0, -1), k], 'i32')
   }
 
-  /** Positions of the true elements of a vector; its size is a new symbol. */
+  /** Coordinates of the true elements [rank, n], or [n] of a vector's; n is a new symbol. */
   nonZero(x: Tensor): Tensor {
-    return this.append({ kind: 'nonZero' }, [x], [`n${this.unknownSizes++}`], 'i32')
+    const count = `n${this.unknownSizes++}`
+    const rank = x.shape.length
+    const places = this.append({ kind: 'nonZero' }, [x], [rank, count], 'i32')
+    return rank === 1 ? this.reshape(places, [count]) : places
+  }
+
+  /** Rows of x [N, in] by one matrix after the other, counts [E] rows each: see `groupMatmul` in ops.ts. */
+  groupMatmul(
+    x: Tensor,
+    counts: Tensor,
+    matrices: readonly Tensor[],
+    { transB = false, alpha = 1 }: { transB?: boolean; alpha?: number } = {},
+  ): Tensor {
+    const [first] = matrices
+    const columns = first?.shape[transB ? 0 : 1]
+    const fit = matrices.every(({ shape }) => first !== undefined && sameShape(shape, first.shape))
+    if (
+      first?.shape.length !== 2 ||
+      columns === undefined ||
+      !fit ||
+      counts.shape[0] !== matrices.length ||
+      x.shape.length !== 2 ||
+      x.shape[1] !== first.shape[transB ? 1 : 0]
+    )
+      throw new GspoError(
+        'BAD_GRAPH',
+        `groupMatmul of ${describe(x)} in groups of ${describe(counts)} with ${matrices.length} matrices like ${first === undefined ? 'none' : describe(first)}`,
+      )
+    const inputs = [x, counts, ...matrices]
+    return this.append({ kind: 'groupMatmul', transB, alpha }, inputs, [dimOf(x, 0), columns], 'f32')
+  }
+
+  /** a^T b of each group of rows: see `groupOuter` in ops.ts. */
+  groupOuter(a: Tensor, b: Tensor, counts: Tensor, alpha = 1): Tensor {
+    const shape = [mulDims(dimOf(counts, 0), dimOf(a, 1)), dimOf(b, 1)]
+    return this.append({ kind: 'groupOuter', alpha }, [a, b, counts], shape, 'f32')
   }
 
   rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {

@@ -67,8 +67,15 @@ export type Op =
   | { readonly kind: 'scatterPick' }
   /** Indices of the k largest of the last axis, largest first, as i32. */
   | { readonly kind: 'topIndices'; readonly k: number }
-  /** Positions of the true elements of a vector, as i32, a size known only at run time. */
+  /** Coordinates of the true elements, row by row, [rank, n] as i32: a size known only at run time. */
   | { readonly kind: 'nonZero' }
+  /**
+   * groupMatmul(x [N, in], counts [E], E matrices) -> [N, out]: alpha times the first counts[0] rows of x by the first
+   * matrix, the next counts[1] by the second, and so on; counts sum to N. Matrices are [in, out], or [out, in] and transposed.
+   */
+  | { readonly kind: 'groupMatmul'; readonly transB: boolean; readonly alpha: number }
+  /** groupOuter(a [N, p], b [N, q], counts [E]) -> [E * p, q]: alpha a^T b of each group of rows, one below the other. */
+  | { readonly kind: 'groupOuter'; readonly alpha: number }
   /** x / sqrt(mean(x^2) + epsilon) * w over the last axis. */
   | { readonly kind: 'rmsNorm'; readonly epsilon: number }
   /** 1 / sqrt(mean(x^2) + epsilon) over the last axis, kept as size 1. */

@@ -1,10 +1,17 @@
 /** Mixture of experts: routing, dispatch of each token to its experts only, and the load-balancing loss. */
-import { addDims, type Dim } from '../graph/dims.ts'
+import { GspoError } from '../errors.ts'
+import { mulDims } from '../graph/dims.ts'
 import { dimOf, type GraphBuilder } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
 import type { MoeConfig } from './config.ts'
-import { gatedFeedForward, linear, type LayerContext } from './layers.ts'
-import { expertNames, routerModule, sharedExpertModule, sharedExpertNames } from './modules.ts'
+import { gatedFeedForward, linear, silu, type LayerContext } from './layers.ts'
+import {
+  expertNames,
+  type FeedForwardNames,
+  routerModule,
+  sharedExpertModule,
+  sharedExpertNames,
+} from './modules.ts'
 
 /** What the router of one layer decided for T tokens. */
 export interface Routing {
@@ -30,32 +37,72 @@ export function expertFeedForward(
   const shares = moe.normalise ? g.div(picked, g.sum(picked, [1], true)) : picked
   const ones = g.expand(g.constant(1), [tokens, moe.expertsPerToken])
   const chosen = g.scatterPick(ones, best, moe.experts)
-  const byExpert = g.transpose(chosen, [1, 0])
-  const sharesByExpert = g.transpose(g.scatterPick(shares, best, moe.experts), [1, 0])
 
-  const rows = Array.from({ length: moe.experts }, (_, expert) => {
-    const row = g.reshape(g.slice(byExpert, 0, expert, expert + 1), [tokens])
-    return g.nonZero(g.cast(row, 'bool'))
-  })
-  const order = g.concat(rows, 0)
-  const sorted = g.gatherRows(x, order)
-  let start: Dim = 0
-  const outputs = rows.map((row, expert) => {
-    const end = addDims(start, dimOf(row, 0))
-    const own = g.slice(sorted, 0, start, end)
-    start = end
-    return gatedFeedForward(context, expertNames(config, layer, expert), own, moe.expertSize)
-  })
-  const sortedShares = rows.map((row, expert) =>
-    g.gatherRows(g.reshape(g.slice(sharesByExpert, 0, expert, expert + 1), [tokens, 1]), row),
-  )
-  const weighted = g.mul(g.concat(outputs, 0), g.concat(sortedShares, 0))
+  // Rows of x once for each expert that they go to, those of the first expert first.
+  const places = g.nonZero(g.cast(g.transpose(chosen, [1, 0]), 'bool'))
+  const count = dimOf(places, 1)
+  const [experts, order] = [0, 1].map((row) => g.reshape(g.slice(places, 0, row, row + 1), [count]))
+  if (experts === undefined || order === undefined) throw new GspoError('BAD_GRAPH', 'no places of experts')
+  const groups = { counts: g.cast(g.sum(chosen, [0]), 'i32'), size: moe.expertSize }
+  const names = Array.from({ length: moe.experts }, (_, expert) => expertNames(config, layer, expert))
+  const outputs = groupFeedForward(context, names, g.gatherRows(x, order), groups)
+  const flatShares = g.reshape(g.scatterPick(shares, best, moe.experts), [mulDims(tokens, moe.experts), 1])
+  const flatPlaces = g.add(g.mul(order, g.constant(moe.experts, [], 'i32')), experts)
+  const weighted = g.mul(outputs, g.gatherRows(flatShares, flatPlaces))
   const routed = g.scatterAddRows(weighted, order, tokens)
   const output =
     moe.sharedExpertSize === null
       ? routed
       : g.add(routed, sharedExpert(context, moe.sharedExpertSize, layer, x))
   return { output, routing: { probabilities, chosen } }
+}
+
+/** down(silu(gate(x)) * up(x)), each group of rows with the matrices of its expert. */
+function groupFeedForward(
+  context: LayerContext,
+  experts: readonly FeedForwardNames[],
+  x: Tensor,
+  { counts, size }: { counts: Tensor; size: number },
+): Tensor {
+  const { g, config } = context
+  const project = (part: keyof FeedForwardNames, input: Tensor, width: number): Tensor =>
+    groupLinear(
+      context,
+      experts.map((names) => names[part]),
+      input,
+      counts,
+      width,
+    )
+  const active = g.mul(silu(g, project('gate', x, size)), project('up', x, size))
+  return project('down', active, config.hiddenSize)
+}
+
+/** `linear` of each group of rows with a module of its own. */
+function groupLinear(
+  { g, weight, adapter }: LayerContext,
+  modules: readonly string[],
+  x: Tensor,
+  counts: Tensor,
+  outSize: number,
+): Tensor {
+  const shape = [outSize, Number(dimOf(x, 1))]
+  const matrices = modules.map((module) => weight(`${module}.weight`, shape, 'matrix'))
+  const y = g.groupMatmul(x, counts, matrices, { transB: true })
+  const loras = modules.flatMap((module) => adapter.of(module) ?? [])
+  if (loras.length === 0) return y
+  const low = g.groupMatmul(
+    x,
+    counts,
+    loras.map(({ a }) => a),
+    { transB: true },
+  )
+  const high = g.groupMatmul(
+    low,
+    counts,
+    loras.map(({ b }) => b),
+    { transB: true, alpha: adapter.scale },
+  )
+  return g.add(y, high)
 }
 
 /** The expert of all tokens, behind a gate of one number a token. */

@@ -4,6 +4,7 @@ import { sameShape, type Shape } from '../graph/dims.ts'
 import { describe, dimOf, type Graph } from '../graph/graph.ts'
 import type { DType, Tensor } from '../graph/ops.ts'
 import { frozenSource } from '../graph/weight-rows.ts'
+import { GroupEmitter } from './groups.ts'
 import { ONNX_TYPE, OnnxModel } from './model.ts'
 import { ShapeEmitter } from './shapes.ts'
 import { WeightEmitter, type LoweringTarget } from './weights.ts'
@@ -40,6 +41,7 @@ export function lowerToOnnx(graph: Graph, weightFolder: string, target: Lowering
 class Lowering {
   private readonly graph: Graph
   private readonly weights: WeightEmitter
+  private readonly groups: GroupEmitter
   private readonly target: LoweringTarget
   private readonly model = new OnnxModel()
   private readonly shapes = new ShapeEmitter(this.model)
@@ -53,6 +55,7 @@ class Lowering {
     this.graph = graph
     this.target = target
     this.weights = new WeightEmitter(this.model, weightFolder, target)
+    this.groups = new GroupEmitter(this.model, this.shapes, target)
     this.splits = findSplits(graph)
     this.fused = findSums(graph)
     this.normalised = new Map(
@@ -165,9 +168,16 @@ class Lowering {
         this.model.node('TopK', [...names, this.shapes.int64([op.k])], {}, { outputs: [values, indices] })
         return this.model.node('Cast', [indices], { to: ONNX_TYPE.i32 })
       }
+      case 'groupMatmul':
+        throw new GspoError('BAD_GRAPH', `${describe(tensor)} is a use of weights`)
+      case 'groupOuter': {
+        const groups = Number(dimOf(inputs[2] ?? tensor, 0))
+        return this.groups.outer(names, groups, (a, b) =>
+          this.matmul([a, b], 2, { transA: true, transB: false, alpha: op.alpha }),
+        )
+      }
       case 'nonZero': {
-        const flat = this.model.node('Reshape', [this.model.node('NonZero', names), this.shapes.int64([-1])])
-        const name = this.model.node('Cast', [flat], { to: ONNX_TYPE.i32 })
+        const name = this.model.node('Cast', [this.model.node('NonZero', names)], { to: ONNX_TYPE.i32 })
         this.shapes.provide(name, shape)
         return name
       }
@@ -213,6 +223,15 @@ class Lowering {
     if (op.kind === 'gatherRows' && table !== undefined) return this.weights.rows(table, this.nameOf(second))
     if (op.kind === 'matmul' && op.transB && !op.transA && op.alpha === 1 && matrix !== undefined)
       return this.weights.product(this.nameOf(first), matrix)
+    if (op.kind === 'groupMatmul') {
+      const matrices = inputs.slice(2)
+      return this.groups.products(this.nameOf(first), this.nameOf(second), matrices.length, (rows, group) => {
+        const source = matrices[group] === undefined ? undefined : frozenSource(matrices[group])
+        const isPlain = op.transB && op.alpha === 1
+        const packed = source !== undefined && isPlain ? this.weights.product(rows, source) : undefined
+        return packed ?? this.matmul([rows, this.nameOf(matrices[group])], 2, { ...op, transA: false })
+      })
+    }
     return undefined
   }
 

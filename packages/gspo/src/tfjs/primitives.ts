@@ -106,6 +106,22 @@ export function compute(tf: Tf, tensor: Tensor, op: ComputedOp, operands: Operan
       return tf.topk(first, op.k, true).indices
     case 'nonZero':
       return truePositions(tf, first)
+    case 'groupMatmul': {
+      const [x, counts, ...matrices] = inputs
+      const parts = rowGroups(tf, x ?? first, counts ?? first).map((rows, group) =>
+        tf.matMul(rows, matrices[group] ?? first, false, op.transB),
+      )
+      const product = tf.concat(parts, 0)
+      return op.alpha === 1 ? product : tf.mul(product, op.alpha)
+    }
+    case 'groupOuter': {
+      const others = rowGroups(tf, input(1), input(2))
+      const parts = rowGroups(tf, first, input(2)).map((rows, group) =>
+        tf.matMul(rows, others[group] ?? first, true, false),
+      )
+      const product = tf.concat(parts, 0)
+      return op.alpha === 1 ? product : tf.mul(product, op.alpha)
+    }
     case 'rmsNorm':
       return tf.mul(tf.mul(first, inverseRms(tf, first, op.epsilon)), input(1))
     case 'inverseRms':
@@ -168,7 +184,24 @@ function truePositions(tf: Tf, x: Value): Value {
   const flags = x.dataSync()
   const places: number[] = []
   for (let i = 0; i < flags.length; i++) if (flags[i] !== 0) places.push(i)
-  return tf.tensor1d(Int32Array.from(places), 'int32')
+  // Coordinates along the last axis first, then what is left for the axes before it.
+  const rows = x.shape.toReversed().map((size) => {
+    const row = places.map((place) => place % size)
+    for (const [at, place] of places.entries()) places[at] = Math.floor(place / size)
+    return row
+  })
+  return tf.tensor2d(Int32Array.from(rows.toReversed().flat()), [rows.length, places.length], 'int32')
+}
+
+/** Consecutive groups of rows, of the sizes that `counts` holds. */
+function rowGroups(tf: Tf, x: Value, counts: Value): Value[] {
+  const [, width = 0] = x.shape
+  let start = 0
+  return [...counts.dataSync()].map((count) => {
+    const rows = tf.slice(x, [start, 0], [count, width])
+    start += count
+    return rows
+  })
 }
 
 function inverseRms(tf: Tf, x: Value, epsilon: number): Value {

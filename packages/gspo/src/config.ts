@@ -76,7 +76,16 @@ const namedReward = z.discriminatedUnion('name', [
 ])
 
 /** One reward: built in by name, or a user's module. */
-export const rewardConfigSchema = z.union([moduleReward, namedReward])
+export const rewardConfigSchema = z.union([moduleReward, namedReward], { error: describeBadReward })
+
+/** What is wrong with a reward, by the kind that it was meant to be; a union alone says only "Invalid input". */
+function describeBadReward(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.code !== 'invalid_union') return undefined
+  const { input } = issue
+  const isModule = typeof input === 'object' && input !== null && 'module' in input
+  const errors = issue.errors[isModule ? 0 : 1] ?? []
+  return errors.map(({ path, message }) => [...path, message].join(': ')).join('; ')
+}
 
 /** See rewardConfigSchema. */
 export type RewardConfig = z.infer<typeof rewardConfigSchema>

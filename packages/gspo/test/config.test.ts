@@ -36,8 +36,11 @@ describe('resolveConfig', () => {
   it('wants max_steps for a schedule that ends', () =>
     refuses({ lr_scheduler_type: 'cosine' }, /needs max_steps/))
   it('refuses an unknown reward and a reward option that does not exist', () => {
-    refuses({ rewards: [{ name: 'exact' }] }, /rewards/)
-    refuses({ rewards: [{ name: 'exact_match', tolerance: 1 }] }, /rewards/)
+    refuses({ rewards: [{ name: 'exact' }] }, /name: .*'exact_match' \| 'numeric' .*\n.*rewards\[0\]/)
+    refuses({ rewards: [{ name: 'exact_match', tolerance: 1 }] }, /Unrecognized key: "tolerance"/)
+    refuses({ rewards: [{ name: 'length', max_tokens: 4 }] }, /soft_tokens: .*expected number/)
+    refuses({ rewards: [{ module: 3 }] }, /module: .*expected string/)
+    refuses({ rewards: ['exact_match'] }, /expected object, received string/)
   })
   it('describes every key, for the documentation made from it', () => {
     for (const [key, schema] of Object.entries(gspoConfigSchema.shape)) assert.ok(schema.description, key)

@@ -12,6 +12,7 @@ import { writeWhereabouts, type DaemonOptions, type Running } from './running.ts
 import { openServiceManager } from './service-manager.ts'
 import { removeDaemonFile } from './state/daemon-file.ts'
 import { openStateFolder } from './state/folder.ts'
+import { claimForJob } from './state/job-file.ts'
 import { loadOrCreateIdentity } from './state/identity-files.ts'
 import { LAYOUT_VERSION } from './state/migrations.ts'
 import { StatusBoard } from './status-board.ts'
@@ -30,6 +31,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   closing.defer(() => folder.close())
   if (folder.migratedFrom !== null)
     log.warn({ from: folder.migratedFrom, to: LAYOUT_VERSION }, 'state folder migrated from an older version')
+  await claimForJob(folder.paths, config.job)
   const { identity, created } = await loadOrCreateIdentity(folder.paths.identity)
   const startedAt = new Date()
   log.info(

@@ -160,7 +160,25 @@ describe('the keys', () => {
   })
 })
 
+it('takes the files of rewards and the folder of a rollout server relative to the file', async () => {
+  const { config } = await load(
+    `${MINIMAL}  rewards: [{ name: json, schema: s.json }, { name: json, schema: { type: object } }, { module: r.ts }]\n` +
+      '  rollout_server: { url: "http://127.0.0.1:8000/v1", adapter_dir: adapter }\n',
+  )
+  const [file, inline, module] = config.train.rewards
+  assert.equal(file !== undefined && 'schema' in file && file.schema, join(folder, 's.json'))
+  assert.deepEqual(inline !== undefined && 'schema' in inline && inline.schema, { type: 'object' })
+  assert.equal(module !== undefined && 'module' in module && module.module, join(folder, 'r.ts'))
+  assert.equal(config.train.rollout_server?.adapter_dir, join(folder, 'adapter'))
+})
+
 describe('the file that init writes', () => {
+  it('holds paths that YAML would read as something else', async () => {
+    const text = configTemplate({ model: '/models/a: b #1', dataset: '/data/[x].jsonl' })
+    const { config } = await load(text)
+    assert.deepEqual([config.train.model, config.train.dataset], ['/models/a: b #1', '/data/[x].jsonl'])
+  })
+
   it('is valid, holds every key, and shows the true defaults', async () => {
     const text = configTemplate({ model: 'm', dataset: 'd' })
     const { config } = await load(text)

@@ -11,6 +11,7 @@ import { removeUnfinished, writeFileDurably } from '../src/state/atomic.ts'
 import { loadCheckpoint, saveCheckpoint } from '../src/state/checkpoint.ts'
 import { openStateFolder } from '../src/state/folder.ts'
 import { loadOrCreateIdentity } from '../src/state/identity-files.ts'
+import { claimForJob } from '../src/state/job-file.ts'
 import { initialState, JobState, layoutSha3 } from '../src/state/job-state.ts'
 import { decodeSharedState, encodeSharedState, type SharedState } from '../src/state/shared-state.ts'
 
@@ -41,6 +42,20 @@ const STATE: SharedState = {
 }
 
 describe('the folder', () => {
+  it('is of one job once it holds a vote or a checkpoint, and of any before', async () => {
+    const opened = await openStateFolder(join(folder, 'jobs'))
+    const { paths } = opened
+    await claimForJob(paths, 'tpyo')
+    await claimForJob(paths, 'typo')
+    await writeFile(paths.view, 'x')
+    await claimForJob(paths, 'typo')
+    await assert.rejects(
+      claimForJob(paths, 'other'),
+      failsWith('STATE_MISMATCH', '"typo"', '"other"', 'identity'),
+    )
+    close()
+  })
+
   it('is private, and refuses a second opener with the pid of the first until it is closed', async () => {
     const root = join(folder, 'locked')
     const first = await openStateFolder(root)

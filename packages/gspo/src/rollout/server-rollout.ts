@@ -3,6 +3,7 @@
  * and loaded, each prompt is one request for a group, every request has a deadline and a retry limit. What comes back
  * is checked; logprobs are computed by the caller, for the server's are of other kernels and before the temperature.
  */
+import { resolve } from 'node:path'
 import { z } from 'zod'
 import type { ResolvedConfig } from '../config.ts'
 import { GspoError } from '../errors.ts'
@@ -40,7 +41,9 @@ export async function pushAdapter(server: RolloutServer, signal: AbortSignal): P
     signal.throwIfAborted()
     // There is nothing to unload on the first step; a server that is down fails the load below, with its reason.
   }
-  await post(server, server.load_path, { ...request, lora_path: server.adapter_dir }, signal, server.retries)
+  // The server has another working directory.
+  const path = resolve(server.adapter_dir)
+  await post(server, server.load_path, { ...request, lora_path: path }, signal, server.retries)
 }
 
 /** Completions of every prompt, group_size each, in order. Throws ROLLOUT_FAILED, or the signal's reason. */

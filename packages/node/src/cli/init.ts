@@ -22,20 +22,28 @@ export function initCommand(): Command {
       await writeNewFile(
         at,
         file,
-        configTemplate({ model: flags.model ?? null, dataset: flags.dataset ?? null }),
+        // Paths in the file are relative to it, these to where the command was called.
+        configTemplate({ model: absolute(flags.model), dataset: absolute(flags.dataset) }),
       )
+      const missing = (['model', 'dataset'] as const)
+        .filter((key) => flags[key] === undefined)
+        .map((key) => `train.${key}`)
       const stateDir = await loadStateDir({ file, env: process.env, flags: new Map(), cwd: at })
       const state = await openStateFolder(stateDir)
       try {
         const { identity, created } = await loadOrCreateIdentity(state.paths.identity)
         process.stdout.write(
           `wrote    ${file}\n${created ? 'created ' : 'kept    '} ${state.paths.identity} (secret: back it up)\n` +
-            `peer id  ${identity.peerId}\nnext     set train.model and train.dataset in ${CONFIG_FILE_NAME}, then: gym-node start --config ${file}\n`,
+            `peer id  ${identity.peerId}\nnext     ${missing.length === 0 ? '' : `set ${missing.join(' and ')} in ${CONFIG_FILE_NAME}, then: `}gym-node start --config ${file}\n`,
         )
       } finally {
         state.close()
       }
     })
+}
+
+function absolute(path: string | undefined): string | null {
+  return path === undefined ? null : resolve(path)
 }
 
 async function writeNewFile(folder: string, path: string, text: string): Promise<void> {

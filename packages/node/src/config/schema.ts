@@ -238,6 +238,8 @@ export const PATH_KEYS: readonly string[] = [
   'train.adapter',
   'train.dataset',
   'train.rewards.*.module',
+  'train.rewards.*.schema',
+  'train.rollout_server.adapter_dir',
   ...NETWORK_PATH_KEYS,
   ...ATTESTATION_PATH_KEYS,
   ...VALIDATOR_PATH_KEYS,

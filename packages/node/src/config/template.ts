@@ -36,8 +36,11 @@ function render(key: ConfigKey, depth: number, given: ReadonlyMap<string, string
       ...key.children.flatMap((child) => render(child, depth + 1, given)),
     ]
   const takes = `${indent}#   ${key.takes}; ${environmentName(key.path)}`
-  if (given.has(key.path))
-    return [...about, takes, `${indent}${name}: ${given.get(key.path) ?? `'' # required`}`]
+  if (given.has(key.path)) {
+    const value = given.get(key.path) ?? null
+    const text = value === null ? `'' # required` : stringify(value, { lineWidth: 0 }).trimEnd()
+    return [...about, takes, `${indent}${name}: ${text}`]
+  }
   const shown =
     key.fallback === undefined
       ? ''

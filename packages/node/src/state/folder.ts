@@ -16,6 +16,8 @@ export interface StatePaths {
   readonly traces: string
   readonly checkpoint: string
   readonly sequence: string
+  /** name of the job that all of this is of */
+  readonly job: string
   readonly view: string
   readonly result: string
   /** addresses of peers that were met */
@@ -42,6 +44,7 @@ export function statePaths(root: string): StatePaths {
     traces: join(at, 'traces'),
     checkpoint: join(at, 'checkpoint'),
     sequence: join(at, 'sequence'),
+    job: join(at, 'job'),
     view: join(at, 'view'),
     result: join(at, 'result'),
     peers: join(at, 'peers.json'),

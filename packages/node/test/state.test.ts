@@ -53,7 +53,7 @@ describe('the folder', () => {
       claimForJob(paths, 'other'),
       failsWith('STATE_MISMATCH', '"typo"', '"other"', 'identity'),
     )
-    close()
+    opened.close()
   })
 
   it('is private, and refuses a second opener with the pid of the first until it is closed', async () => {

@@ -22,17 +22,7 @@ import { RingEmitter } from './ring-emitter.ts'
 import { ChangeSignal } from './change-signal.ts'
 import { StateFetcher } from './sync/fetch.ts'
 import { StateSync } from './sync/state-sync.ts'
-import type {
-  RequestHandler,
-  RequestLimits,
-  RequestOptions,
-  Ring,
-  RingEvents,
-  RingOptions,
-  RingStatus,
-  RoundResult,
-  View,
-} from './types.ts'
+import type { RequestOptions, Ring, RingEvents, RingOptions, RingStatus, RoundResult, View } from './types.ts'
 import { ViewDriver } from './view/driver.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
 import type { Mark } from './view/messages.ts'
@@ -94,6 +84,7 @@ export class RingNode implements Ring {
       isAllowed: (peer) => this.#isAllowed(peer),
       view: () => this.#effects.view,
       links: () => this.#effects.links,
+      isPunched: (connection) => this.#network.isPunched(connection),
       nextChange: (signal) => this.#changes.next(signal),
       onRejected: (error) => this.#count(error),
     })
@@ -160,6 +151,7 @@ export class RingNode implements Ring {
       counters,
       logger: options.logger,
       isObserver: options.role === 'observer',
+      isAllowed: (peer) => this.#isAllowed(peer),
       onRejected: (error) => this.#count(error),
       onVerdict: (verdict) => this.#emitter.emit('reachability', verdict),
     })
@@ -326,12 +318,8 @@ export class RingNode implements Ring {
     return this.#mesh.peers
   }
 
-  async handle(
-    protocol: string,
-    handler: RequestHandler,
-    limits: RequestLimits,
-  ): Promise<() => Promise<void>> {
-    return this.#requests.handle(protocol, handler, limits)
+  async handle(...how: Parameters<Ring['handle']>): Promise<() => Promise<void>> {
+    return this.#requests.handle(...how)
   }
 
   async request(peer: string, protocol: string, bytes: Uint8Array, o: RequestOptions): Promise<Uint8Array> {

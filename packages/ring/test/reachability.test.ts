@@ -5,6 +5,7 @@ import { jobKey } from '../src/discovery/job-key.ts'
 import { PeerBook } from '../src/discovery/peer-book.ts'
 import { classifyDialFailure } from '../src/net/net-counters.ts'
 import { isPrivateHost } from '../src/reach/addresses.ts'
+import { agreedMapping } from '../src/reach/mapping.ts'
 import { judgeReachability, type DialBack } from '../src/reach/reachability.ts'
 import { encodeReachAnswer, parseReachAnswer } from '../src/reach/messages.ts'
 
@@ -40,6 +41,41 @@ describe('the verdict', () => {
     const loopback = ['/ip4/127.0.0.1/tcp/4160', '/ip6/::1/tcp/4160']
     const verdict = judgeReachability({ listening: loopback, answers: [yes('127.0.0.1')], reservations: 0 })
     assert.equal(verdict.state, 'loopback')
+  })
+})
+
+describe('the outside of a local port', () => {
+  const seen = (localPort: number, port: number, host = '203.0.113.9') => ({ localPort, host, port })
+
+  it('is what most of those who see it say, for each family of addresses', () => {
+    const cases = [
+      [[], null],
+      [[seen(5000, 6000)], [{ host: '203.0.113.9', port: 6000 }]],
+      [[seen(5000, 6000), seen(5000, 6000), seen(5000, 1)], [{ host: '203.0.113.9', port: 6000 }]],
+      [
+        [seen(5000, 6000), seen(5000, 5000, '2001:db8::9')],
+        [
+          { host: '203.0.113.9', port: 6000 },
+          { host: '2001:db8::9', port: 5000 },
+        ],
+      ],
+    ] as const
+    for (const [sightings, outside] of cases) {
+      assert.deepEqual(agreedMapping(sightings)?.outside ?? null, outside)
+    }
+  })
+
+  it('is not known behind a NAT that gives every destination another port, and says what to do', () => {
+    assert.equal(agreedMapping([seen(5000, 6000), seen(5000, 6001)]), null)
+    const facts = { listening, answers: [no('203.0.114.9')], reservations: 1 }
+    assert.equal(judgeReachability(facts).advice, '')
+    assert.match(judgeReachability({ ...facts, portVaries: true }).advice, /forward TCP port 4160/)
+  })
+
+  it('is that of the port that most have seen, then of the one seen last', () => {
+    assert.equal(agreedMapping([seen(1, 10), seen(2, 20), seen(2, 20)])?.localPort, 2)
+    assert.equal(agreedMapping([seen(2, 20), seen(2, 20), seen(1, 10)])?.localPort, 2)
+    assert.equal(agreedMapping([seen(1, 10), seen(2, 20)])?.localPort, 2)
   })
 })
 

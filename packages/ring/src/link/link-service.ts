@@ -28,6 +28,8 @@ export interface LinkServiceOptions {
   readonly isAllowed: (peer: string) => boolean
   readonly view: () => View | null
   readonly links: () => ViewLinks | null
+  /** whether a connection was punched through NAT, so that no other socket can be dialled at its end */
+  readonly isPunched: (connection: Connection) => boolean
   /** resolves when the view may have changed; rejects when the signal aborts */
   readonly nextChange: (signal: AbortSignal) => Promise<void>
   readonly onRejected: (error: RingError) => void
@@ -106,7 +108,7 @@ export class LinkService {
       return
     }
     this.#pending.set(peer, pending + 1)
-    const host = connection.direct ? hostOf(connection) : null
+    const host = connection.direct && !this.#o.isPunched(connection) ? hostOf(connection) : null
     this.#answer(stream, peer, protocol, host).catch((thrown: unknown) => {
       this.#o.onRejected(toRingError(thrown, 'BAD_HANDSHAKE', 'inbound link', peer))
     })

@@ -3,6 +3,18 @@
 /** A round trip of dial-back: ask, be dialled (which may time out), answer. */
 export const REACH_PROTOCOL = '/gym-node/reach/1.0.0'
 
+/** Two peers that a relay connects agree on the moment to dial each other. */
+export const PUNCH_PROTOCOL = '/gym-node/punch/1.0.0'
+
+/** One attempt at a hole: the two agree, and dial for this long at most. Packets are sent again after 1 and 3 s. */
+export const PUNCH_MS = 5_000
+
+/** Wait before the next knock at a NAT that refused one, which is what some do with a packet that comes early. */
+export const PUNCH_KNOCK_MS = 100
+
+/** Wait after each attempt; the last for all further ones: a NAT that is too strict stays so. */
+export const PUNCH_AGAIN_MS: readonly number[] = [2_000, 10_000, 60_000, 600_000]
+
 /** The DHT is this project's own, apart from IPFS: its peers are gym nodes and relays of all jobs. */
 export const DHT_PROTOCOL = '/gym-node/kad/1.0.0'
 

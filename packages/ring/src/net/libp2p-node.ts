@@ -20,6 +20,7 @@ import { createGate } from './gate.ts'
 import type { NetCounters } from './net-counters.ts'
 import type { NetworkOptions } from './network-types.ts'
 import { noiseCrypto } from './noise-crypto.ts'
+import { PunchPort } from '../reach/punch-port.ts'
 import { checkSwarmKey } from './swarm-key.ts'
 
 /** How long an address that was dialled counts as confirmed; asked anew long before. */
@@ -47,6 +48,8 @@ export interface BuiltNode {
   /** asks a peer what it is once more: libp2p asks once, and a machine under load may miss the answer */
   readonly identify: (connection: Connection) => Promise<void>
   readonly transports: TransportManager
+  /** where dials come from when holes are to be punched, else null */
+  readonly punchPort: PunchPort | null
   /** gym nodes on the local network; libp2p's own event would mix them with every node of the DHT */
   readonly onMdnsPeer: (handler: (peer: PeerInfo) => void) => void
   /** tells others the public addresses that this machine itself listens on; libp2p keeps these back until confirmed */
@@ -69,6 +72,8 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
   raw.set(identity.ed25519PublicKey, 32)
   const heard: { mdns: (peer: PeerInfo) => void } = { mdns: () => undefined }
   const optional = await optionalParts(options, (peer) => heard.mdns(peer))
+  const punchPort =
+    (network.relay ?? 'off') !== 'off' && network.holePunching === true ? new PunchPort() : null
   let inner: Components | null = null
   const connections: { with: (this: void, peer: PeerId) => number } = { with: () => 0 }
   const node = await createLibp2p({
@@ -76,7 +81,10 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
     start: false,
     privateKey: privateKeyFromRaw(raw),
     addresses: { listen: [...options.listen], appendAnnounce: [...(network.announce ?? [])] },
-    transports: [tcp(), ...(optional.transports ?? [])],
+    transports: [
+      (components) => punchPort?.useFor(tcp()(components)) ?? tcp()(components),
+      ...(optional.transports ?? []),
+    ],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
       yamux({
@@ -125,6 +133,7 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
       await node.services.identify.identify(connection, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
     },
     transports: parts.transportManager,
+    punchPort,
     onMdnsPeer: (handler) => {
       heard.mdns = handler
     },
@@ -152,10 +161,6 @@ async function optionalParts(
     const { circuitRelayTransport } = await import('@libp2p/circuit-relay-v2')
     // Places are kept by the relay keeper; libp2p's own search would take places that are not needed.
     transports.push(circuitRelayTransport({ maxInboundStopStreams: limits.connections }))
-  }
-  if (relay !== 'off' && network.holePunching === true) {
-    const { dcutr } = await import('@libp2p/dcutr')
-    services.dcutr = dcutr()
   }
   const dht = network.dht ?? 'off'
   if (dht !== 'off') services.dht = await dhtService(dht, limits)

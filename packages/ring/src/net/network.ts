@@ -2,12 +2,14 @@
  * How this node finds others and is found, besides dialling: known addresses, mDNS, the DHT, relays, dial-back. It
  * feeds the mesh with peers and tells the owner what it knows of its place in the network.
  */
+import type { Connection } from '@libp2p/interface'
 import { BookKeeper } from '../discovery/book-keeper.ts'
 import { Rendezvous } from '../discovery/rendezvous.ts'
 import type { RingLimits } from '../defaults.ts'
 import { BOOK_HEAD_START_MS, IDENTIFY_AGAIN_MS, REACH_EVERY_MS, REACH_PEERS } from './defaults.ts'
 import type { RingError } from '../errors.ts'
 import { judgeReachability, portOf, type DialBack, type ReachVerdict } from '../reach/reachability.ts'
+import { HolePuncher } from '../reach/hole-puncher.ts'
 import { ReachService } from '../reach/reach-service.ts'
 import { RelayKeeper } from '../reach/relay-keeper.ts'
 import type { RingLogger } from '../types.ts'
@@ -29,6 +31,7 @@ export interface NetworkParts {
   readonly counters: NetCounters
   readonly logger: RingLogger
   readonly isObserver: boolean
+  readonly isAllowed: (peer: string) => boolean
   readonly onRejected: (error: RingError) => void
   /** whether others can dial this node, whenever that is judged anew */
   readonly onVerdict: (verdict: ReachVerdict) => void
@@ -39,6 +42,7 @@ export class Network {
   readonly #p: NetworkParts
   readonly #reach: ReachService
   readonly #relays: RelayKeeper
+  readonly #puncher: HolePuncher | null
   readonly #rendezvous: Rendezvous | null
   readonly #book: BookKeeper | null
   readonly #answers = new Map<string, DialBack & { readonly at: number }>()
@@ -55,6 +59,11 @@ export class Network {
     this.#p = parts
     this.#reach = new ReachService({ node, counters, onRejected })
     this.#relays = new RelayKeeper({ node, transports, logger })
+    const { isAllowed } = parts
+    this.#puncher =
+      built.punchPort === null
+        ? null
+        : new HolePuncher({ node, transports, port: built.punchPort, isAllowed, logger, onRejected })
     this.#book = options.book === undefined ? null : new BookKeeper(options.book, job, limits, logger)
     this.#rendezvous =
       (options.dht ?? 'off') === 'off'
@@ -80,6 +89,7 @@ export class Network {
     const known = (await this.#book?.load()) ?? []
     for (const { peer, addresses } of known) mesh.learn({ peer, addresses: [...addresses] }, 'book')
     if (options.reachability === true) await this.#reach.start()
+    await this.#puncher?.start()
     this.#rendezvous?.start()
     this.#timer = setInterval(() => this.#lookAfter(), LOOK_AFTER_MS)
     return known.length > 0 ? BOOK_HEAD_START_MS : 0
@@ -96,6 +106,11 @@ export class Network {
   /** A peer of the job was met: its addresses are worth keeping. */
   noteMet(peer: string): void {
     this.#book?.note(peer, this.#p.mesh.addressesOf(peer))
+  }
+
+  /** Whether a direct connection was punched through NAT: nothing else can be dialled at its other end. */
+  isPunched(connection: Connection): boolean {
+    return this.#puncher?.isPunched(connection) ?? false
   }
 
   /** What is known now. */
@@ -132,6 +147,7 @@ export class Network {
   async #tend(): Promise<void> {
     const { options } = this.#p
     this.#book?.saveIfDue()
+    this.#puncher?.tend()
     await this.#identifyAll()
     if (options.reachability === true) this.#askPeers()
     this.#judge()
@@ -193,6 +209,7 @@ export class Network {
       listening: this.#listening,
       answers: [...this.#answers.values()],
       reservations: this.#relays.places.size,
+      portVaries: this.#p.built.punchPort?.varies ?? false,
     })
     this.#verdict = verdict
     if (verdict.state === before) return

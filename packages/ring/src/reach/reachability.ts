@@ -27,6 +27,8 @@ export interface ReachFacts {
   readonly answers: readonly DialBack[]
   /** relays that hold a place for this node */
   readonly reservations: number
+  /** peers see dials from one port under several: a NAT through which nobody can punch a hole */
+  readonly portVaries?: boolean
 }
 
 /** A verdict with one sentence of what was seen and one of what to do; the latter is empty when all is well. */
@@ -37,7 +39,12 @@ export interface ReachVerdict {
 }
 
 /** Judges. Most of the peers must agree, so that one that lies cannot make a verdict among three or more. */
-export function judgeReachability({ listening, answers, reservations }: ReachFacts): ReachVerdict {
+export function judgeReachability({
+  listening,
+  answers,
+  reservations,
+  portVaries = false,
+}: ReachFacts): ReachVerdict {
   const hosts = listening.map(hostOf).filter((host) => host !== null)
   if (hosts.length > 0 && hosts.every(isLoopback)) {
     return verdict(
@@ -59,9 +66,17 @@ export function judgeReachability({ listening, answers, reservations }: ReachFac
         : 'peers elsewhere need a forwarded port and network.announce, or a relay in network.relays',
     )
   }
-  if (reservations > 0) return verdict('relayed', `not dialled directly, ${places} hold a place`, '')
-  if (answers.length === 0) return verdict('unknown', 'no peer has tried to dial back yet', '')
   const port = listening.map(portOf).find((value) => value !== null) ?? 'of ring.listen'
+  if (reservations > 0) {
+    return verdict(
+      'relayed',
+      `not dialled directly, ${places} hold a place`,
+      portVaries
+        ? `this NAT gives every destination another port, so rounds with others behind NAT stay on the relay: forward TCP port ${port} and name it in network.announce`
+        : '',
+    )
+  }
+  if (answers.length === 0) return verdict('unknown', 'no peer has tried to dial back yet', '')
   return verdict(
     'closed',
     `${answers.length} peer${answers.length === 1 ? '' : 's'} could not dial back`,

@@ -5,6 +5,13 @@ import { FrameSealer, sha3_256, type SealedKeys } from '@gym-node/wire'
 import { DEFAULT_LIMITS } from '../../src/defaults.ts'
 import { RingError } from '../../src/errors.ts'
 import { FRAME_KIND, SealedLink } from '../../src/link/sealed-link.ts'
+import { isPrivateHost } from '../../src/reach/addresses.ts'
+import {
+  encodePunchAddresses,
+  MAX_PUNCH_ADDRESSES,
+  parsePunchAddresses,
+  parsePunchGo,
+} from '../../src/reach/punch-messages.ts'
 import {
   encodeReachAnswer,
   encodeReachRequest,
@@ -178,5 +185,29 @@ const reach: Target = {
   },
 }
 
+const punch: Target = {
+  name: 'hole punching',
+  cost: 1,
+  run(random) {
+    const outside = [
+      { host: '203.0.113.7', port: 1 + random.below(65_535) },
+      { host: '2001:db8::7', port: 4160 },
+    ]
+    const right = encodePunchAddresses({ open: random.chance(0.5) ? outside : [], outside })
+    const wrong = random.chance(0.5)
+      ? mutateBytes(random, right)
+      : json(mutateJson(random, JSON.parse(new TextDecoder().decode(right))))
+    refusing(() => {
+      const { open, outside: others } = parsePunchAddresses(wrong)
+      assert.ok(open.length <= MAX_PUNCH_ADDRESSES && others.length <= MAX_PUNCH_ADDRESSES)
+      for (const { host, port } of [...open, ...others]) {
+        assert.ok(isIP(host) > 0 && !host.includes('%') && !isPrivateHost(host))
+        assert.ok(Number.isInteger(port) && port >= 1 && port <= 65_535)
+      }
+    }, 'BAD_MESSAGE')
+    refusing(() => parsePunchGo(wrong), 'BAD_MESSAGE')
+  },
+}
+
 /** All of them. */
-export const SYNC_TARGETS: readonly Target[] = [fetching, serving, held, reach]
+export const SYNC_TARGETS: readonly Target[] = [fetching, serving, held, reach, punch]

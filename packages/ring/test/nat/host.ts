@@ -4,7 +4,7 @@ import { identityOf, loggerFor, MemoryStore, ToyState } from '../rig.ts'
 
 /** The one argument, as JSON. */
 export type HostConfig =
-  | { readonly kind: 'relay'; readonly n: number; readonly port: number }
+  | { readonly kind: 'relay'; readonly n: number; readonly port: number; readonly swarmKey?: string }
   | {
       readonly kind: 'node'
       readonly n: number
@@ -21,6 +21,8 @@ export type HostConfig =
 /** What a host says. */
 export type HostReport =
   | { readonly at: 'listening'; readonly addresses: readonly string[] }
+  /** of a relay, when asked by a line on its standard input: bytes carried since its start */
+  | { readonly at: 'carried'; readonly bytes: number }
   | {
       readonly at: 'done'
       readonly hash: string
@@ -36,9 +38,16 @@ const say = (report: HostReport): void => void process.stdout.write(`${JSON.stri
 process.stdin.on('end', () => process.exit(0)).resume()
 
 if (config.kind === 'relay') {
-  const relay = await createRelay({ identity: identityOf(config.n), listen, logger })
+  const { swarmKey } = config
+  const relay = await createRelay({
+    identity: identityOf(config.n),
+    listen,
+    logger,
+    ...(swarmKey === undefined ? {} : { swarmKey }),
+  })
   await relay.start()
   say({ at: 'listening', addresses: relay.addresses })
+  process.stdin.on('data', () => say({ at: 'carried', bytes: relay.status.traffic.bytes }))
 } else {
   const state = new ToyState()
   const ring = await createRing({

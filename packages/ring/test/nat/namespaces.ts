@@ -20,6 +20,18 @@ export function namespaceRefusal(): string | false {
   }
 }
 
+/**
+ * What a NAT makes of an inside port: `kept` the same number outside; `moved` another number, the same for every
+ * destination; `varying` another number for every destination, behind which nobody can know where to knock.
+ */
+export type NatKind = 'kept' | 'moved' | 'varying'
+
+const MASQUERADE: Readonly<Record<NatKind, string>> = {
+  kept: 'masquerade',
+  moved: 'meta l4proto tcp masquerade to :20000-29999',
+  varying: 'meta l4proto tcp masquerade to :20000-29999 fully-random',
+}
+
 /** One public network 45.10.0.0/24 with hosts in it and private networks behind NAT. */
 export class Internet {
   readonly #prefix = `gym${process.pid}x`
@@ -39,7 +51,7 @@ export class Internet {
   }
 
   /** A host at 192.168.`number`.2 behind a router at 45.10.0.`number` that masquerades and lets nothing in unasked. */
-  addHostBehindNat(name: string, number: number): void {
+  addHostBehindNat(name: string, number: number, kind: NatKind = 'kept'): void {
     const router = `${name}r`
     this.#add(router)
     this.#add(name)
@@ -61,7 +73,7 @@ export class Internet {
       table ip nat {
         chain post {
           type nat hook postrouting priority 100;
-          oifname "eth0" masquerade
+          oifname "eth0" ${MASQUERADE[kind]}
         }
       }
       table ip filter {

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline'
 import type { ChildProcess } from 'node:child_process'
 import { describe, it } from 'node:test'
 import assert from 'node:assert/strict'
+import { createSwarmKey } from '../../src/index.ts'
 import { identityOf } from '../rig.ts'
 import type { HostConfig, HostReport } from './host.ts'
 import { Internet, namespaceRefusal } from './namespaces.ts'
@@ -41,45 +42,101 @@ function report<K extends HostReport['at']>(
   })
 }
 
+interface Summed {
+  readonly done: readonly Done[]
+  /** bytes that the relay has carried for them */
+  readonly relayed: number
+}
+
 /** Starts the relay, then a node in each of the hosts; resolves with what they reported. */
 async function sumBetween(
   internet: Internet,
   hosts: readonly string[],
   network: NodeConfig['network'],
-): Promise<Done[]> {
+): Promise<Summed> {
   internet.addPublicHost('relay', 1)
-  await report(internet.start('relay', HOST, { kind: 'relay', n: RELAY, port: RELAY_PORT }), 'listening')
+  const relay = internet.start('relay', HOST, {
+    kind: 'relay',
+    n: RELAY,
+    port: RELAY_PORT,
+    ...(network.swarmKey === undefined ? {} : { swarmKey: network.swarmKey }),
+  })
+  await report(relay, 'listening')
   const common = { kind: 'node', members: hosts.length, port: NODE_PORT, length: LENGTH, rounds: 3 } as const
-  return Promise.all(
+  const done = await Promise.all(
     hosts.map((host, k) => {
       const config: NodeConfig = { ...common, n: k + 1, bootstrap: [relayAddress], network }
       return report(internet.start(host, HOST, config), 'done')
     }),
   )
+  const carried = report(relay, 'carried')
+  relay.stdin?.write('\n')
+  return { done, relayed: (await carried).bytes }
 }
 
 const ALL_WAYS = { dht: 'client', relay: 'auto', reachability: true } as const
 
+/** What three rounds of two nodes bring to the relay if they go through it: each sends and gets all of a vector. */
+const ROUNDS_BYTES = 3 * 2 * 4 * LENGTH
+
 describe('two nodes behind two NATs', { skip: namespaceRefusal() }, () => {
-  it('sum vectors through a relay that they know nothing else than', async () => {
-    const internet = new Internet()
-    try {
-      internet.addHostBehindNat('a', 11)
-      internet.addHostBehindNat('b', 12)
-      // Hole punching is tried and cannot work: it would need dials from the port that is listened on, which
-      // libp2p's TCP in JavaScript does not do.
-      const done = await sumBetween(internet, ['a', 'b'], { ...ALL_WAYS, holePunching: true })
-      for (const { mean, hash, status, ms } of done) {
-        assert.equal(mean, 1.5)
-        assert.equal(hash, done[0]?.hash)
-        assert.equal(status.network.reachability, 'relayed')
-        assert.equal(status.network.reservations, 1)
-        assert.ok(status.network.relayedConnections >= 1)
-        assert.equal(status.counters.linksDirect, 0)
-        console.log(`4 MiB all-reduce through the relay: ${ms.toFixed(0)} ms`)
+  it('punch a hole through a relay that they know nothing else than, and the rounds go directly', async () => {
+    for (const [a, b, isPrivate] of [
+      ['kept', 'kept', false],
+      ['moved', 'kept', false],
+      ['moved', 'moved', true],
+    ] as const) {
+      const internet = new Internet()
+      try {
+        internet.addHostBehindNat('a', 11, a)
+        internet.addHostBehindNat('b', 12, b)
+        const network = {
+          ...ALL_WAYS,
+          holePunching: true,
+          ...(isPrivate ? { swarmKey: createSwarmKey() } : {}),
+        }
+        const { done, relayed } = await sumBetween(internet, ['a', 'b'], network)
+        for (const { mean, hash, status, ms } of done) {
+          assert.equal(mean, 1.5)
+          assert.equal(hash, done[0]?.hash)
+          assert.equal(status.network.reachability, 'relayed')
+          assert.equal(status.network.relayedConnections, 0)
+          console.log(
+            `NATs ${a} and ${b}: 4 MiB all-reduce ${ms.toFixed(0)} ms, ${relayed} bytes through the relay`,
+          )
+        }
+        assert.ok(relayed < ROUNDS_BYTES / 100, `${relayed} bytes went through the relay`)
+      } finally {
+        internet.close()
       }
-    } finally {
-      internet.close()
+    }
+  })
+
+  it('stay on the relay when a NAT gives every destination another port, or when they are told to', async () => {
+    for (const [kind, holePunching] of [
+      ['varying', true],
+      ['kept', false],
+    ] as const) {
+      const internet = new Internet()
+      try {
+        internet.addHostBehindNat('a', 11, kind)
+        internet.addHostBehindNat('b', 12, kind)
+        const { done, relayed } = await sumBetween(internet, ['a', 'b'], { ...ALL_WAYS, holePunching })
+        for (const { mean, hash, status, ms } of done) {
+          assert.equal(mean, 1.5)
+          assert.equal(hash, done[0]?.hash)
+          assert.equal(status.network.reachability, 'relayed')
+          assert.equal(status.network.reservations, 1)
+          assert.ok(status.network.relayedConnections >= 1)
+          assert.equal(status.counters.linksDirect, 0)
+          console.log(
+            `NATs ${kind}: 4 MiB all-reduce ${ms.toFixed(0)} ms, ${relayed} bytes through the relay`,
+          )
+        }
+        assert.ok(relayed >= ROUNDS_BYTES)
+      } finally {
+        internet.close()
+      }
     }
   })
 })
@@ -91,7 +148,11 @@ describe('a node behind NAT and a public one', { skip: namespaceRefusal() }, () 
       try {
         internet.addHostBehindNat('a', 11)
         internet.addPublicHost('b', 12)
-        const done = await sumBetween(internet, ['a', 'b'], { ...ALL_WAYS, relay: 'always', holePunching })
+        const { done } = await sumBetween(internet, ['a', 'b'], {
+          ...ALL_WAYS,
+          relay: 'always',
+          holePunching,
+        })
         for (const { mean, status, ms } of done) {
           assert.equal(mean, 1.5)
           console.log(

@@ -12,6 +12,7 @@ import { writeWhereabouts, type DaemonOptions, type Running } from './running.ts
 import { openServiceManager } from './service-manager.ts'
 import { removeDaemonFile } from './state/daemon-file.ts'
 import { openStateFolder } from './state/folder.ts'
+import { asStateError } from './state/atomic.ts'
 import { claimForJob } from './state/job-file.ts'
 import { loadOrCreateIdentity } from './state/identity-files.ts'
 import { LAYOUT_VERSION } from './state/migrations.ts'
@@ -93,7 +94,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     await writeWhereabouts(running, [])
     closing.defer(() => removeDaemonFile(folder.paths.daemon))
     await (config.role === 'validator' ? runValidator(running) : runWorker(running))
-  } catch (error) {
+  } catch (thrown) {
+    const error = isOfFolder(thrown, folder.paths.root) ? asStateError(thrown, folder.paths.root) : thrown
     if (stop.aborted && !(error instanceof NodeError)) log.debug({ err: error }, 'ended by the stop signal')
     else {
       const code = errnoOf(error) ?? 'INTERNAL'
@@ -103,6 +105,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     }
   }
   log.info({ round: board.document().round }, 'stopped')
+}
+
+/** An error of the file system on something in the state folder: a folder that was removed, a disk that fails. */
+function isOfFolder(error: unknown, root: string): boolean {
+  return error instanceof Error && 'path' in error && String(error.path).startsWith(root)
 }
 
 async function readToken(path: string | null): Promise<string | null> {

@@ -6,7 +6,7 @@ import type { NodeConfig } from './config/schema.ts'
 import { trainerSettings } from './config/trainer-settings.ts'
 import { STOP_GRACE_MS } from './defaults.ts'
 import { Engine } from './engine.ts'
-import { messageOf } from './errors.ts'
+import { messageOf, NodeError } from './errors.ts'
 import { runLoop, type LoopEnd } from './loop.ts'
 import { openRing, type Running } from './running.ts'
 import { DeltaStore } from './state/delta-store.ts'
@@ -101,6 +101,11 @@ async function trainInRing(
   await using closing = new AsyncDisposableStack()
   const ring = await openRing(running, state, 'member')
   closing.defer(() => ring.stop())
+  let storeFailure: unknown
+  // Calls that come after it learn only that the ring has stopped; a full disk must reach the operator as one.
+  ring.on('error', ({ code, cause }) => {
+    if (code === 'BAD_STORE' && cause instanceof NodeError) storeFailure ??= cause
+  })
   running.board.useRing(ring)
   closing.defer(await serveFilesAndVerdicts(running, ring, verdicts))
   const abandon = abandonAfterGrace(stop, () => ring.status.activeRound !== null)
@@ -130,7 +135,7 @@ async function trainInRing(
       if (end === 'limit') running.enter('stopping', `reached train.rounds = ${config.train.rounds ?? 0}`)
       return end
     } catch (error) {
-      await restartEngine(running, engine, state, error)
+      await restartEngine(running, engine, state, storeFailure ?? error)
     }
   }
 }

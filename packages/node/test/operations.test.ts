@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFile, execFileSync, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { describe, it } from 'node:test'
@@ -19,6 +19,7 @@ import {
   TestDaemon,
 } from '../../../test/e2e/daemon-harness.ts'
 import { completionScript } from '../src/cli/completion.ts'
+import { errnoOf } from '../src/errors.ts'
 import { serviceUnit, USUAL_PATHS } from '../src/service-unit.ts'
 
 const run = promisify(execFile)
@@ -196,6 +197,25 @@ describe('when the state folder fails', () => {
       assert.match(stdout, /^error STATE_UNWRITABLE: .*\/state.*\nexit 5\n$/)
     },
   )
+
+  it('says that the disk is full also where the promises of the ring are kept', async (t) => {
+    const folder = await temporaryFolder(t)
+    const daemon = TestDaemon.start(t, folder, [...demoFlags(14), ...ALONE])
+    await daemon.waitForRound(1)
+    // Linux's device that answers every write with ENOSPC, where the next vote is written first; just now one may be.
+    const next = join(folder, 'view.unfinished')
+    const take = (): Promise<boolean> =>
+      symlink('/dev/full', next).then(
+        () => true,
+        (error: unknown) => {
+          if (errnoOf(error) !== 'EEXIST') throw error
+          return false
+        },
+      )
+    while (!(await take()));
+    assert.equal((await daemon.ended).code, 5)
+    assert.match(daemon.stderr, /^error STATE_FULL: no space left to write .*\/view \(free disk space/m)
+  })
 
   it(
     'says that the disk is full, keeps the last committed round, and goes on from it when there is room',

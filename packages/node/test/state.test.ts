@@ -42,6 +42,11 @@ const STATE: SharedState = {
 }
 
 describe('the folder', () => {
+  it('says that it cannot be written to when it was removed meanwhile', async () => {
+    const gone = join(folder, 'gone', 'sequence')
+    await assert.rejects(writeFileDurably(gone, '1'), failsWith('STATE_UNWRITABLE', gone, 'ENOENT'))
+  })
+
   it('is of one job once it holds a vote or a checkpoint, and of any before', async () => {
     const opened = await openStateFolder(join(folder, 'jobs'))
     const { paths } = opened

@@ -58,7 +58,8 @@ export function asStateError(error: unknown, path: string): unknown {
   const code = errnoOf(error) ?? ''
   if (['ENOSPC', 'EDQUOT'].includes(code))
     return new NodeError('STATE_FULL', `no space left to write ${path}`, { cause: error })
-  if (['EROFS', 'EACCES', 'EPERM', 'ENOTDIR'].includes(code)) {
+  // ENOENT: the folder to write into has been removed meanwhile.
+  if (['EROFS', 'EACCES', 'EPERM', 'ENOTDIR', 'ENOENT', 'EIO'].includes(code)) {
     return new NodeError('STATE_UNWRITABLE', `cannot write ${path}: ${messageOf(error)}`, { cause: error })
   }
   return error

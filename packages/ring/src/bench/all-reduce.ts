@@ -19,6 +19,8 @@ export interface BenchCase {
 export interface BenchOptions extends BenchCase {
   /** direct sockets a link; default 1 */
   readonly sockets?: number | undefined
+  /** runs that warm up, where eight are not wanted */
+  readonly warmUps?: number
   /** where the nodes run, one after another; default: all on loopback */
   readonly hosts?: readonly BenchHost[]
   readonly signal?: AbortSignal
@@ -110,7 +112,8 @@ export class AllReduceBench {
     const rest = Array.from({ length: nodes - 1 }, () => this.#fork(addresses))
     await Promise.all(rest.map((worker) => worker.next('listening', signal)))
     await this.#all('ready')
-    for (let run = 0; run < WARM_UP_RUNS; run++) await this.run()
+    const warmUps = this.#options.warmUps ?? WARM_UP_RUNS
+    for (let run = 0; run < warmUps; run++) await this.run()
     this.#runs.length = 0
   }
 

@@ -156,3 +156,12 @@ export const WEIGHT_CACHE_STALE_MS = 60_000
 
 /** Wait between two looks at a file that another process is making, milliseconds. */
 export const WEIGHT_CACHE_POLL_MS = 200
+
+/**
+ * Products with experts' matrices in a graph that ONNX Runtime opens in one piece: opening takes about 1.4 microseconds
+ * times the square of the nodes (`bench/experts.ts`), and one piece costs a little less at every run than stages do.
+ */
+export const LARGEST_SESSION_EXPERTS = 1000
+
+/** Nodes of a stage where there are more: about a tenth of a second each to open. */
+export const STAGE_NODES = 400

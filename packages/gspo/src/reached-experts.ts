@@ -22,11 +22,12 @@ export class ReachedExperts {
 
   /** Indices into the layout of the matrices that sit on experts without any token. */
   unreached({ tensors }: AdapterLayout): ReadonlySet<number> {
-    const idle = this.experts().filter((module) => !this.modules.has(module))
+    const idle = new Set(this.experts().filter((module) => !this.modules.has(module)))
     return new Set(
-      tensors.flatMap(({ name }, index) =>
-        idle.some((module) => name.startsWith(`base_model.model.${module}.`)) ? [index] : [],
-      ),
+      tensors.flatMap(({ name }, index) => {
+        const [, module = ''] = /^base_model\.model\.(.+\.experts\.\d+)\./.exec(name) ?? []
+        return idle.has(module) ? [index] : []
+      }),
     )
   }
 

@@ -2,6 +2,7 @@
 import type { Engine } from './engine.ts'
 import { onnxVersions } from '../versions.ts'
 import { compileOnnx } from './onnx-session.ts'
+import { compileInStages } from './staged-session.ts'
 
 /** An engine with `threads` threads inside one operation. */
 export function createOnnxCpuEngine({ threads }: { threads: number }): Engine {
@@ -9,7 +10,10 @@ export function createOnnxCpuEngine({ threads }: { threads: number }): Engine {
     name: 'onnx-cpu',
     note: { text: `onnx-cpu, ${threads} ${threads === 1 ? 'thread' : 'threads'}`, isWarning: false },
     versions: onnxVersions(),
-    compile: (graph, { weights }) => compileOnnx(graph, { provider: 'cpu', threads, weights }),
+    compile: (graph, { weights }) =>
+      compileInStages(graph, (part, isStage) =>
+        compileOnnx(part, { provider: 'cpu', threads, weights, isStage }),
+      ),
     close: async () => {
       // Nothing is held besides the sessions.
     },

@@ -6,24 +6,30 @@ import path from 'node:path'
 import type * as ort from 'onnxruntime-node'
 import { GspoError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
+import type { OpKind } from '../graph/ops.ts'
 import { lowerToOnnx } from '../onnx/lower.ts'
 import type { CompileOptions, Feed, Session } from './engine.ts'
 import { bindFeeds, checkIndices, indexBounds, type IndexBound } from './feeds.ts'
+
+/** What is worth more than one thread. */
+const PRODUCTS: ReadonlySet<OpKind> = new Set(['matmul', 'groupMatmul', 'groupOuter'])
 
 /** How one session runs. */
 export interface OnnxSessionOptions extends CompileOptions {
   readonly provider: 'cpu' | 'webgpu'
   readonly threads: number
+  /** One of many sessions that run in turn: nothing is kept and no thread spins between two runs. */
+  readonly isStage?: boolean
 }
 
 /** Compiles a graph; throws ENGINE_FAILED with the runtime's message. */
 export async function compileOnnx(
   graph: Graph,
-  { provider, threads, weights }: OnnxSessionOptions,
+  { provider, threads, weights, isStage = false }: OnnxSessionOptions,
 ): Promise<Session> {
   const folder = weightFolder(graph)
   // A small graph beside the model's: threads of its own would take the cores from the model's, which wait spinning.
-  const ownThreads = graph.tensors.some(({ op }) => op.kind === 'matmul') ? threads : 1
+  const ownThreads = graph.tensors.some(({ op }) => PRODUCTS.has(op.kind)) ? threads : 1
   const model = lowerToOnnx(graph, folder, { weights, provider })
   const { InferenceSession, Tensor } = await import('onnxruntime-node')
   const session = await InferenceSession.create(model, {
@@ -35,14 +41,14 @@ export async function compileOnnx(
     // Sizes change from run to run: a memory pattern would be planned anew each time and hold a third more.
     enableMemPattern: false,
     // Training passes are large and of many sizes: an arena would double what they take, and each session keep its own.
-    enableCpuMemArena: weights === 'repack',
+    enableCpuMemArena: weights === 'repack' && !isStage,
     logSeverityLevel: 3,
     extra: {
       session: {
         model_external_initializers_file_folder_path: folder,
         disable_prepacking: weights === 'share' ? '1' : '0',
         // Threads that spin while waiting starve the other processes of a small machine.
-        intra_op: { allow_spinning: ownThreads > 1 ? '1' : '0' },
+        intra_op: { allow_spinning: ownThreads > 1 && !isStage ? '1' : '0' },
       },
     },
   }).catch((cause: unknown) => {

@@ -6,6 +6,7 @@ import type { DType, Tensor } from '../graph/ops.ts'
 import { frozenSource } from '../graph/weight-rows.ts'
 import { GroupEmitter } from './groups.ts'
 import { ONNX_TYPE, OnnxModel } from './model.ts'
+import { scatterAddRows } from './scatter.ts'
 import { ShapeEmitter } from './shapes.ts'
 import { WeightEmitter, type LoweringTarget } from './weights.ts'
 
@@ -151,10 +152,13 @@ class Lowering {
         return this.model.node('Concat', names, { axis: op.axis })
       case 'gatherRows':
         return this.model.node('Gather', names, { axis: 0 })
-      case 'scatterAddRows': {
-        const index = this.model.node('Reshape', [this.int64(second), this.shapes.int64([-1, 1])])
-        return this.model.node('ScatterND', [this.zeros(shape), index, first ?? ''], { reduction: 'add' })
-      }
+      case 'scatterAddRows':
+        return scatterAddRows(this.model, this.shapes, this.target, {
+          zeros: this.zeros(shape),
+          x: first ?? '',
+          index: second ?? '',
+          shape: a?.shape ?? [],
+        })
       case 'pick':
         return this.model.node('GatherElements', names, { axis: 1 })
       case 'scatterPick':

@@ -1,7 +1,7 @@
 /**
  * Learning on the demo model beside TRL: the same checkpoint, LoRA, groups and learning rate, 25,600 completions, with
  * the held-out accuracy at equal samples. Usage: node --conditions=gym-source bench/arith-learning.ts [seeds] [setting]
- * where setting is onpolicy, spg4 or both.
+ * [model] where setting is onpolicy, spg4 or both, and model another folder like the demo model's (TRL's runs are on that).
  */
 import { createTrainer } from '@gym-node/gspo'
 import { ARITH, createExaminer, TRL_SETTING, trlRuns } from './lib/arith.ts'
@@ -14,8 +14,8 @@ const SETTINGS = {
   spg4: { trl: 'H-spg4-s', config: { prompts_per_step: 64, steps_per_generation: 4 }, steps: 50 },
 } as const
 
-const [seedsArgument = '3', settingArgument = 'both'] = process.argv.slice(2)
-const examiner = await createExaminer()
+const [seedsArgument = '3', settingArgument = 'both', model = ARITH.model] = process.argv.slice(2)
+const examiner = await createExaminer(model)
 const runs = trlRuns()
 for (const [name, setting] of Object.entries(SETTINGS)) {
   if (settingArgument !== 'both' && settingArgument !== name) continue
@@ -33,7 +33,7 @@ async function run(
   setting: (typeof SETTINGS)[keyof typeof SETTINGS],
   seed: number,
 ): Promise<number> {
-  const trainer = await createTrainer({ ...TRL_SETTING, ...setting.config, seed, adapter_seed: seed })
+  const trainer = await createTrainer({ ...TRL_SETTING, ...setting.config, model, seed, adapter_seed: seed })
   const started = performance.now()
   const trl = runs[`${setting.trl}${seed}`]
   let completions = 0

@@ -50,10 +50,10 @@ export interface Examiner {
   close(): Promise<void>
 }
 
-/** An examiner with a policy of its own. */
-export async function createExaminer(): Promise<Examiner> {
+/** An examiner with a policy of its own, of the demo model or of another like it. */
+export async function createExaminer(model: string = ARITH.model): Promise<Examiner> {
   const policy = await loadPolicy({
-    modelDir: ARITH.model,
+    modelDir: model,
     lora: { rank: 16, alpha: 32, targets: LORA_TARGETS, useRslora: false },
     engine: 'auto',
     threads: 1,

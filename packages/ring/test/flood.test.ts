@@ -6,8 +6,9 @@ import assert from 'node:assert/strict'
 import { multiaddr } from '@multiformats/multiaddr'
 import { CONTROL_PROTOCOL, LINK_PROTOCOL, STATE_PROTOCOL } from '../src/defaults.ts'
 import { DirectListener } from '../src/net/direct-listener.ts'
-import { startBareNode } from './net-rig.ts'
-import { deadline, identityOf, startRing, stopAll } from './rig.ts'
+import { frameMessage } from '../src/net/messages.ts'
+import { startBareNode, until } from './net-rig.ts'
+import { deadline, identityOf, startNode, startRing, stopAll } from './rig.ts'
 import { Random } from './sim/random.ts'
 
 function garbage(random: Random): Uint8Array {
@@ -74,6 +75,58 @@ it('a flood of garbage from ten peers does not stop a round', async () => {
   }
 })
 
+it('what polite strangers say never makes honest peers refuse each other', async () => {
+  // As much as one peer may say at once, and as large, in small.
+  const limits = { controlBurst: 100, controlMessagesPerSecond: 50, controlMessageBytes: 16 * 1024 }
+  const nodes = await startRing(2, { limits })
+  const signal = deadline(nodes)
+  const blamed: string[] = []
+  const honest = new Set<string | undefined>()
+  const watch = ({ ring }: (typeof nodes)[number]): void => {
+    honest.add(ring.peerId)
+    ring.on('error', ({ code, peer }) => {
+      if (honest.has(peer)) blamed.push(code)
+    })
+  }
+  nodes.forEach(watch)
+  const target = nodes[0].ring
+  // Of two peers the one with the lower id opens the stream.
+  const lower = Array.from({ length: 40 }, (_, i) => identityOf(100 + i)).filter(
+    (i) => i.peerId < target.peerId,
+  )
+  const strangers = await Promise.all(lower.slice(0, 4).map((identity) => startBareNode(identity)))
+  assert.equal(strangers.length, 4)
+  const longAddress = (i: number): string => `/dns4/${`${'a'.repeat(60)}.`.repeat(6)}x${i}/tcp/1`
+  try {
+    await Promise.all(nodes.map(({ ring }) => ring.ready({ signal })))
+    for (const stranger of strangers) {
+      const peer = stranger.peerId.toString()
+      const stream = await stranger.dialProtocol(
+        target.addresses.map((address) => multiaddr(address)),
+        CONTROL_PROTOCOL,
+      )
+      const say = (message: object): void => {
+        for (const bytes of frameMessage(new TextEncoder().encode(JSON.stringify(message))))
+          stream.send(bytes)
+      }
+      const addresses = Array.from({ length: 16 }, (_, i) => longAddress(i))
+      say({ t: 'hello', version: 1, job: 'test', boot: 'x', addresses, peers: [] })
+      for (let i = 1; i < 95; i++) {
+        say({ t: 'peers', peers: [{ peer, addresses: [...addresses.slice(1), `/ip4/192.0.2.1/tcp/${i}`] }] })
+      }
+    }
+    await until(() => strangers.every((s) => target.peers().includes(s.peerId.toString())), signal)
+    const newcomer = await startNode(7, { minMembers: 2, bootstrap: [...target.addresses], limits })
+    nodes.push(newcomer)
+    watch(newcomer)
+    await newcomer.ring.ready({ signal })
+    assert.deepEqual(blamed, [])
+  } finally {
+    await Promise.all(strangers.map(async (stranger) => stranger.stop()))
+    await stopAll(nodes)
+  }
+})
+
 describe('the listener of direct sockets', () => {
   it('closes a socket that names no open offer, and one that names an offer twice', async () => {
     const listener = new DirectListener()
@@ -95,6 +148,30 @@ describe('the listener of direct sockets', () => {
       neighbour.destroy()
       await new Promise((resolve) => carrier.onEnd(resolve))
     } finally {
+      listener.stop()
+    }
+  })
+
+  it('takes a neighbour in although somebody holds as many sockets open as it has places', async () => {
+    const listener = new DirectListener()
+    await listener.start('127.0.0.1')
+    const idle: net.Socket[] = []
+    try {
+      const { offer, arrivals } = listener.offer(1)
+      for (let i = 0; i < 64; i++) {
+        const socket = net.connect({ port: offer.port, host: '127.0.0.1', localAddress: '127.0.0.2' })
+        socket.on('error', () => undefined)
+        idle.push(socket)
+        await once(socket, 'connect')
+      }
+      const neighbour = net.connect(offer.port, '127.0.0.1')
+      neighbour.write(offer.tickets[0].id)
+      const carrier = await Promise.race([arrivals[0], once(neighbour, 'close')])
+      assert.ok('abort' in carrier, 'the neighbour was closed')
+      neighbour.destroy()
+      await new Promise((resolve) => carrier.onEnd(resolve))
+    } finally {
+      for (const socket of idle) socket.destroy()
       listener.stop()
     }
   })

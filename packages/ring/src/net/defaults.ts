@@ -9,6 +9,9 @@ export const PUNCH_PROTOCOL = '/gym-node/punch/1.0.0'
 /** One attempt at a hole: the two agree, and dial for this long at most. Packets are sent again after 1 and 3 s. */
 export const PUNCH_MS = 5_000
 
+/** Attempts that others lead here at once: each has this node dial addresses of their choosing. */
+export const PUNCH_CONCURRENT = 4
+
 /** Wait before the next knock at a NAT that refused one, which is what some do with a packet that comes early. */
 export const PUNCH_KNOCK_MS = 100
 
@@ -105,3 +108,6 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
 
 /** What a relay lets an end send ahead on one stream: what it must keep in memory while that stream is paused. */
 export const RELAY_STREAM_WINDOW_BYTES = 2 * 1024 * 1024
+
+/** Longest wait between dials of a peer that others spoke of and nobody here has met: their lies must cost little. */
+export const HEARSAY_REDIAL_MAX_MS = 60_000

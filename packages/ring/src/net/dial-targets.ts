@@ -3,6 +3,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { peerIdFromString } from '@libp2p/peer-id'
 import type { Libp2p } from '@libp2p/interface'
 import { DIAL_TIMEOUT_MS, REDIAL_MAX_MS, REDIAL_MIN_MS } from '../defaults.ts'
+import { HEARSAY_REDIAL_MAX_MS } from './defaults.ts'
 import type { RingLogger } from '../types.ts'
 import type { NetCounters, PeerSource } from './net-counters.ts'
 
@@ -26,6 +27,8 @@ interface Target {
   waitMs: number
   busy: boolean
   warned: boolean
+  /** it was connected once, from either side, so somebody does live there */
+  wasMet: boolean
 }
 
 /** A list that is looked through often; dials run side by side, one per target. */
@@ -52,13 +55,16 @@ export class DialTargets {
       waitMs: REDIAL_MIN_MS,
       busy: false,
       warned: false,
+      wasMet: false,
     })
   }
 
   /** The next look at this target dials at once: its connection was lost, or its addresses are new. */
   hurry(name: string): void {
     const target = this.#targets.get(name)
-    if (target !== undefined) target.nextAt = 0
+    if (target === undefined) return
+    target.nextAt = 0
+    target.wasMet = true
   }
 
   /** Starts every dial that is due. */
@@ -83,11 +89,13 @@ export class DialTargets {
         const connection = await node.dial(addresses, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
         target.peer = connection.remotePeer.toString()
         target.warned = false
+        target.wasMet = true
         this.#o.onReached(target.peer, target.source)
       }
       target.waitMs = REDIAL_MIN_MS * 4
     } catch (cause) {
-      target.waitMs = Math.min(REDIAL_MAX_MS, target.waitMs * 2)
+      const isHearsay = target.source === 'peer' && !target.wasMet
+      target.waitMs = Math.min(isHearsay ? HEARSAY_REDIAL_MAX_MS : REDIAL_MAX_MS, target.waitMs * 2)
       this.#onFailed(target, cause)
     } finally {
       target.busy = false

@@ -17,7 +17,7 @@ const KEYS_BYTES = 2 * (32 + 12)
 /** A stranger's socket that has not named an offer after this long is closed. */
 const NAME_TIMEOUT_MS = 3_000
 
-/** Sockets that have not yet named an offer; more are refused. */
+/** Sockets that have not yet named an offer; one more, and the oldest of the host that has most of them goes. */
 const MAX_UNNAMED = 64
 
 /** One socket on offer: the ticket that it must begin with, and the keys of what follows. */
@@ -70,7 +70,8 @@ export function decodeOffer(payload: Uint8Array): DirectOffer {
 export class DirectListener {
   readonly #server: net.Server
   readonly #offers = new Map<string, (carrier: Carrier) => void>()
-  #unnamed = 0
+  /** in the order of their coming, with the host that each comes from */
+  readonly #unnamed = new Map<net.Socket, string>()
 
   constructor() {
     this.#server = net.createServer((socket) => this.#onSocket(socket))
@@ -116,17 +117,15 @@ export class DirectListener {
   }
 
   #onSocket(socket: net.Socket): void {
-    if (this.#unnamed >= MAX_UNNAMED) {
-      socket.destroy()
-      return
-    }
-    this.#unnamed += 1
+    this.#unnamed.set(socket, socket.remoteAddress ?? '')
+    // A neighbour names its offer at once; refusing the newest would let whoever holds sockets open keep it out.
+    if (this.#unnamed.size > MAX_UNNAMED) this.#closeOldestOfMost()
     let head = Buffer.alloc(0)
     const settle = (): void => {
       clearTimeout(timer)
       socket.off('data', onData)
       socket.off('close', settle)
-      this.#unnamed -= 1
+      this.#unnamed.delete(socket)
     }
     const timer = setTimeout(() => socket.destroy(), NAME_TIMEOUT_MS)
     const onData = (bytes: Buffer): void => {
@@ -148,6 +147,19 @@ export class DirectListener {
     socket.on('error', () => socket.destroy())
     socket.on('data', onData)
     socket.once('close', settle)
+  }
+
+  /** Closes the first of the sockets of the host that has most without a name. */
+  #closeOldestOfMost(): void {
+    const counts = new Map<string, number>()
+    for (const host of this.#unnamed.values()) counts.set(host, (counts.get(host) ?? 0) + 1)
+    const most = Math.max(...counts.values())
+    for (const [socket, host] of this.#unnamed) {
+      if (counts.get(host) !== most) continue
+      this.#unnamed.delete(socket)
+      socket.destroy()
+      return
+    }
   }
 }
 

@@ -27,7 +27,7 @@ export class KnownPeers {
     const before = this.#entries.get(peer)
     if (before === undefined && this.#entries.size >= this.#limits.knownPeers) {
       this.#counters.hit('known_peers')
-      return false
+      if (source === 'peer' || !this.#forgetHearsay()) return false
     }
     const usable = addresses.map((address) => dialable(address, peer)).filter((address) => address !== null)
     if (usable.length === 0 && before === undefined && source !== 'inbound') return false
@@ -35,6 +35,13 @@ export class KnownPeers {
     if (before !== undefined && before.addresses.join() === kept.join()) return false
     this.#entries.set(peer, { addresses: kept, source: before?.source ?? source, met: before?.met ?? false })
     return true
+  }
+
+  /** Makes room for what this node knows at first hand: the oldest peer that others spoke of and nobody has met goes. */
+  #forgetHearsay(): boolean {
+    for (const [peer, { source, met }] of this.#entries)
+      if (source === 'peer' && !met) return this.#entries.delete(peer)
+    return false
   }
 
   addressesOf(peer: string): readonly string[] {

@@ -15,6 +15,7 @@ import { ControlChannel } from './control-channel.ts'
 import { DialTargets } from './dial-targets.ts'
 import { KnownPeers } from './known-peers.ts'
 import type { NetCounters, PeerSource } from './net-counters.ts'
+import { MAX_PEERS_TOLD } from './peer-messages.ts'
 import type { ControlMessage, Hello, KnownPeer, PathsMessage } from './peer-messages.ts'
 import { StreamCarrier } from './stream-carrier.ts'
 import { Strangers } from './strangers.ts'
@@ -56,6 +57,9 @@ export class PeerMesh {
   readonly #strangers = new Strangers()
   readonly #relayedSince = new Map<string, number>()
   readonly #grace = new Map<string, NodeJS.Timeout>()
+  /** peers with news that others have not been told yet */
+  readonly #news = new Set<string>()
+  #toldAt = -Infinity
   #announced = ''
   #retired = { sent: 0, received: 0 }
   #timer: NodeJS.Timeout | null = null
@@ -162,6 +166,7 @@ export class PeerMesh {
     for (const peer of this.#o.node.getPeers()) void this.#open(peer)
     this.#targets.dialDue()
     this.#announceSelf()
+    this.#tellNews()
   }
 
   /** Opens the control stream where that is this node's part and none is open. */
@@ -299,9 +304,24 @@ export class PeerMesh {
 
   /** Tells everybody about a peer that was just met: of two newcomers at least one learns of the other. */
   #announce(peer: string): void {
-    const known = { peer, addresses: [...this.#known.addressesOf(peer)] }
+    this.#news.add(peer)
+    this.#tellNews()
+  }
+
+  /**
+   * All news in one message, at most one in `REDIAL_MIN_MS`: what many peers say, each within its own rate, must not add
+   * up to more than others take from this node.
+   */
+  #tellNews(): void {
+    const now = performance.now()
+    if (this.#news.size === 0 || now - this.#toldAt < REDIAL_MIN_MS) return
+    this.#toldAt = now
+    const peers = this.#describe(this.#news)
+    // What found no room comes with the next message.
+    for (const { peer } of peers) this.#news.delete(peer)
     for (const other of this.#ready) {
-      if (other !== peer) this.#channels.get(other)?.send({ t: 'peers', peers: [known] })
+      const forThem = peers.filter(({ peer }) => peer !== other)
+      if (forThem.length > 0) this.#channels.get(other)?.send({ t: 'peers', peers: forThem })
     }
   }
 
@@ -316,7 +336,20 @@ export class PeerMesh {
   }
 
   #knownPeers(): KnownPeer[] {
-    return this.peers.map((peer) => ({ peer, addresses: [...this.#known.addressesOf(peer)] }))
+    return this.#describe(this.peers)
+  }
+
+  /** As many of these peers as fit well into a message, which others bound: the addresses are of strangers' choosing. */
+  #describe(peers: Iterable<string>): KnownPeer[] {
+    const described: KnownPeer[] = []
+    let room = this.#o.limits.controlMessageBytes / 2
+    for (const peer of peers) {
+      const known = { peer, addresses: [...this.#known.addressesOf(peer)] }
+      room -= JSON.stringify(known).length + 1
+      if (room < 0 || described.length === MAX_PEERS_TOLD) break
+      described.push(known)
+    }
+    return described
   }
 
   #ownAddresses(): string[] {

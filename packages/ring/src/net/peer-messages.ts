@@ -3,6 +3,9 @@ import { z } from 'zod'
 import { MAX_BYTES_PER_MS, MAX_ROW, MAX_RTT_MS } from '../order/path-table.ts'
 import { viewMessageSchema } from '../view/messages.ts'
 
+/** Peers in one message at most. */
+export const MAX_PEERS_TOLD = 1024
+
 const address = z.string().min(1).max(512)
 const peerId = z.string().min(1).max(128)
 const knownPeer = z.strictObject({ peer: peerId, addresses: z.array(address).max(64) })
@@ -14,10 +17,10 @@ export const helloSchema = z.strictObject({
   job: z.string().max(512),
   boot: z.string().min(1).max(64),
   addresses: z.array(address).max(64),
-  peers: z.array(knownPeer).max(1024),
+  peers: z.array(knownPeer).max(MAX_PEERS_TOLD),
 })
 
-const peersSchema = z.strictObject({ t: z.literal('peers'), peers: z.array(knownPeer).max(1024) })
+const peersSchema = z.strictObject({ t: z.literal('peers'), peers: z.array(knownPeer).max(MAX_PEERS_TOLD) })
 
 /** Round-trip times in ms to other peers, and bytes per ms where rounds have shown them, as measured by the sender. */
 const pathsSchema = z.strictObject({

@@ -293,6 +293,79 @@ describe('a node that leaves its ring for another', () => {
   })
 })
 
+describe('a member that lies', () => {
+  it('can leave another one out, which the next proposer lets in again', () => {
+    const rig = new MachineRig(['a', 'b', 'c'])
+    const view = rig.state('a').durable.view
+    assert.ok(view !== null)
+    const value = { ...view, epoch: 2, members: view.members.filter(({ peer }) => peer !== 'b') }
+    for (const id of ['b', 'c']) rig.post(id, { on: 'message', from: 'a', message: { t: 'decided', value } })
+    assert.deepEqual(
+      rig.durable('c').view?.members.map(({ peer }) => peer),
+      ['a', 'c'],
+    )
+    // a, the first proposer, is heard and votes, and proposes nothing.
+    const isProposal = (e: Envelope): boolean =>
+      e.from === 'a' && (e.message.t === 'prepare' || e.message.t === 'accept')
+    for (let i = 0; i < 40 && rig.durable('c').view?.members.length !== 3; i++) {
+      rig.tick(50)
+      rig.drop(isProposal)
+      rig.deliver((e) => !isProposal(e))
+    }
+    assert.deepEqual(
+      rig.durable('b').view?.members.map(({ peer }) => peer),
+      ['a', 'c', 'b'],
+    )
+  })
+})
+
+describe('a stranger', () => {
+  const hostile = { n: Number.MAX_SAFE_INTEGER, peer: 'z' }
+
+  it('cannot say what was decided while the members hear each other, whatever the quorum', () => {
+    for (const quorum of ['majority', 'any'] as const) {
+      const rig = new MachineRig(['a', 'b', 'c'], quorum)
+      const view = rig.state('a').durable.view
+      assert.ok(view !== null)
+      const value = { ...view, epoch: 2, members: view.members.filter(({ peer }) => peer !== 'b') }
+      for (const id of ['a', 'b', 'c']) {
+        rig.post(id, { on: 'connected', peer: 'z' })
+        rig.post(id, { on: 'message', from: 'z', message: { t: 'decided', value } })
+        assert.equal(rig.durable(id).view?.epoch, 1)
+      }
+      rig.post('a', { on: 'message', from: 'c', message: { t: 'decided', value } })
+      assert.equal(rig.durable('a').view?.epoch, 2, 'a member may')
+    }
+  })
+
+  it('is believed by a member whose voters are gone: nobody else may be left who knows', () => {
+    const rig = new MachineRig(['a', 'b', 'c'])
+    const view = rig.state('c').durable.view
+    assert.ok(view !== null)
+    for (const peer of ['a', 'b']) rig.post('c', { on: 'disconnected', peer })
+    rig.post('c', { on: 'message', from: 'z', message: { t: 'decided', value: { ...view, epoch: 4 } } })
+    assert.equal(rig.durable('c').view?.epoch, 4)
+  })
+
+  it('cannot take all ballots away, nor refuse a first view that does not name it', () => {
+    const rig = new MachineRig(['a', 'b', 'c'])
+    const scope = { ringId: ringOf(rig, 'a'), epoch: 2 }
+    rig.post('a', { on: 'message', from: 'z', message: { t: 'nack', ...scope, promised: hostile } })
+    openBallot(rig, 'a', 'c')
+    const young = new MachineRig(['a', 'b'], 'majority', { form: false })
+    for (let i = 0; i < 20 && young.state('a').genesis === null; i++) {
+      young.tick(50)
+      young.deliver((e) => e.message.t !== 'genesis')
+    }
+    const ringId = young.state('a').genesis?.value.ringId
+    assert.ok(ringId !== undefined)
+    young.post('a', { on: 'message', from: 'z', message: { t: 'genesis-nack', ringId } })
+    assert.equal(young.state('a').genesis?.value.ringId, ringId)
+    young.deliver()
+    assert.equal(young.durable('a').view?.epoch, 1)
+  })
+})
+
 describe('a genesis', () => {
   it('that a member accepted and then died is joined by it as a voter, or a ring of two could never go on', () => {
     const rig = new MachineRig(['a', 'b'], 'majority', { form: false })

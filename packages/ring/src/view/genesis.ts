@@ -71,9 +71,10 @@ export function onGenesisAck(s: MachineState, from: string, m: Of<'genesis-ack'>
   decideGenesis(s, out)
 }
 
-/** One refusal ends this try. */
-export function onGenesisNack(s: MachineState, m: Of<'genesis-nack'>): void {
-  if (s.genesis?.value.ringId !== m.ringId) return
+/** One refusal of a node that it names ends this try. */
+export function onGenesisNack(s: MachineState, from: string, m: Of<'genesis-nack'>): void {
+  if (s.genesis?.value.ringId !== m.ringId || !s.genesis.value.members.some(({ peer }) => peer === from))
+    return
   s.genesis = null
   s.genesisLock = null
   s.candidatesSince = s.now

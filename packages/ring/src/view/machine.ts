@@ -7,8 +7,10 @@ import {
   BROKEN_OFF_STRIKE,
   createMachineState,
   NO_ACCUSATIONS,
+  isAcceptor,
   isAlive,
   isParticipant,
+  majorityOf,
   statusOf,
 } from './state.ts'
 import type { Durable, Mark, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
@@ -129,7 +131,7 @@ function onMessage(s: MachineState, from: string, message: ViewMessage, out: Eff
       onGenesisAck(s, from, message, out)
       break
     case 'genesis-nack':
-      onGenesisNack(s, message)
+      onGenesisNack(s, from, message)
       break
     case 'prepare':
       onPrepare(s, from, message, out)
@@ -138,7 +140,7 @@ function onMessage(s: MachineState, from: string, message: ViewMessage, out: Eff
       onPromise(s, from, message, () => desiredMembers(s), out)
       break
     case 'nack':
-      onNack(s, message)
+      onNack(s, from, message)
       break
     case 'accept':
       onAccept(s, from, message, out)
@@ -147,7 +149,7 @@ function onMessage(s: MachineState, from: string, message: ViewMessage, out: Eff
       onAccepted(s, from, message, out)
       break
     case 'decided':
-      onDecided(s, message.value, out)
+      onDecided(s, from, message.value, out)
       break
   }
   return 'membership'
@@ -189,16 +191,30 @@ function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMess
 }
 
 /**
- * A decided view of this node's ring; or, while it is in none, one that names this process, or this peer in a ring whose
+ * A decided view of this node's ring, told by somebody whose word counts; or, while it is in none, one that names this process, or this peer in a ring whose
  * genesis it has accepted before it restarted.
  */
-function onDecided(s: MachineState, value: ViewValue, out: Effect[]): void {
+function onDecided(s: MachineState, from: string, value: ViewValue, out: Effect[]): void {
   const view = s.durable.view
   const invited = s.durable.invited.includes(value.ringId)
   const names = value.members.some((m) => m.peer === s.options.self && (m.boot === s.boot || invited))
-  if (view === null ? names && !s.leaving : value.ringId === view.ringId && value.epoch > view.epoch) {
+  const isNewer = view !== null && value.ringId === view.ringId && value.epoch > view.epoch
+  if (view === null ? names && !s.leaving : isNewer && maySayWhatWasDecided(s, view, from)) {
     adoptView(s, value, out)
   }
+}
+
+/**
+ * Who may vote on the next view may say that it was decided; a stranger's word counts only when most of those (with
+ * quorum `any` all others) are gone or know nothing of this ring, as then nobody else may be left who knows.
+ */
+function maySayWhatWasDecided(s: MachineState, view: ViewValue, from: string): boolean {
+  if (isAcceptor(s, from)) return true
+  const { self, quorum } = s.options
+  const here = view.members.filter(
+    ({ peer }) => peer === self || (isAlive(s, peer) && statusOf(s, peer)?.ringId === view.ringId),
+  )
+  return here.length < (quorum === 'any' ? 2 : majorityOf(view.members.length))
 }
 
 function onConnected(s: MachineState, peer: string, out: Effect[]): void {

@@ -73,9 +73,9 @@ export function onPromise(
 }
 
 /** A refusal names the higher ballot; the next try goes above it. */
-export function onNack(s: MachineState, m: Of<'nack'>): void {
+export function onNack(s: MachineState, from: string, m: Of<'nack'>): void {
   const view = s.durable.view
-  if (view === null || m.ringId !== view.ringId || m.epoch !== view.epoch + 1) return
+  if (view === null || m.ringId !== view.ringId || m.epoch !== view.epoch + 1 || !isAcceptor(s, from)) return
   s.highestBallot = Math.max(s.highestBallot, m.promised.n)
   if (s.proposal === null || compareBallots(s.proposal.ballot, m.promised) >= 0) return
   s.proposal = null

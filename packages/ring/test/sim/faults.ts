@@ -74,6 +74,21 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     world.restartLater(id, 500, 8000)
   },
 
+  /** Somebody of no ring speaks to all as a voter would: a ballot that nobody can top, a refusal of the first view. */
+  stranger: (world, ids) => {
+    for (const id of ids) {
+      const state = world.node(id).machine?.state
+      const view = state?.durable.view
+      if (view !== undefined && view !== null) {
+        const promised = { n: Number.MAX_SAFE_INTEGER, peer: '~' }
+        world.node(id).receive('~', { t: 'nack', ringId: view.ringId, epoch: view.epoch + 1, promised })
+      }
+      const genesis = state?.genesis
+      if (genesis !== undefined && genesis !== null)
+        world.node(id).receive('~', { t: 'genesis-nack', ringId: genesis.value.ringId })
+    }
+  },
+
   none: () => undefined,
 }
 

@@ -9,7 +9,13 @@ import { multiaddr, type Multiaddr } from '@multiformats/multiaddr'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import type { TransportManager } from '@libp2p/interface-internal'
 import { RingError, toRingError } from '../errors.ts'
-import { PUNCH_AGAIN_MS, PUNCH_KNOCK_MS, PUNCH_MS, PUNCH_PROTOCOL } from '../net/defaults.ts'
+import {
+  PUNCH_AGAIN_MS,
+  PUNCH_CONCURRENT,
+  PUNCH_KNOCK_MS,
+  PUNCH_MS,
+  PUNCH_PROTOCOL,
+} from '../net/defaults.ts'
 import { frameMessage, MessageReader } from '../net/messages.ts'
 import { StreamCarrier } from '../net/stream-carrier.ts'
 import type { RingLogger } from '../types.ts'
@@ -135,7 +141,9 @@ export class HolePuncher {
   #onInbound(stream: Stream, connection: Connection): void {
     const peer = connection.remotePeer.toString()
     const carrier = new StreamCarrier(stream)
-    if (!this.#o.isAllowed(peer) || compareText(peer, this.#self) > 0 || this.#answering.has(peer)) {
+    const isBusy = this.#answering.has(peer) || this.#answering.size >= PUNCH_CONCURRENT
+    // Over a direct connection there is nothing to punch, only a node to be sent knocking about.
+    if (!this.#o.isAllowed(peer) || compareText(peer, this.#self) > 0 || connection.direct || isBusy) {
       const error = new RingError('REFUSED', 'no hole punching with this peer now', { peer })
       carrier.abort(error)
       this.#o.onRejected(error)

@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import assert from 'node:assert/strict'
 import { DEFAULT_LIMITS, RingError } from '../src/index.ts'
 import { answerLink, initiateLink } from '../src/link/handshake.ts'
+import { directHost } from '../src/link/link-service.ts'
 import type { SealedLink } from '../src/link/sealed-link.ts'
 import type { Carrier } from '../src/net/carrier.ts'
 import { SocketCarrier } from '../src/net/socket-carrier.ts'
@@ -120,6 +121,16 @@ for (const [name, makePair] of [
     })
   })
 }
+
+it('direct sockets stay on loopback when nothing else was given, of either family', () => {
+  const tcp = (...hosts: string[]): string => directHost(hosts.map((host) => `/${host}/tcp/4160`))
+  assert.equal(tcp('ip4/127.0.0.1'), '127.0.0.1')
+  assert.equal(tcp('ip6/::1'), '::1')
+  assert.equal(tcp('ip4/127.0.0.1', 'ip6/::1'), '127.0.0.1')
+  assert.equal(tcp('ip6/::1', 'ip4/192.0.2.1'), '::')
+  assert.equal(tcp('ip6/::11'), '::')
+  assert.equal(tcp('ip4/0.0.0.0'), '0.0.0.0')
+})
 
 describe('a sealed link', () => {
   it('ends with BAD_FRAME on one flipped bit, and passes nothing of that frame on', async () => {

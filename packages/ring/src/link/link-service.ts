@@ -176,10 +176,12 @@ export class LinkService {
 }
 
 /** Direct sockets listen where libp2p does: on loopback only, when that is all it was given. */
-function directHost(listen: readonly string[]): string {
-  const isLocal = listen.length > 0 && listen.every((address) => address.startsWith('/ip4/127.'))
-  if (isLocal) return '127.0.0.1'
-  return listen.some((address) => address.startsWith('/ip6/')) ? '::' : '0.0.0.0'
+export function directHost(listen: readonly string[]): string {
+  const isLocal = (address: string): boolean => /^\/(ip4\/127\.|ip6\/::1(\/|$))/.test(address)
+  const hasIp6 = listen.some((address) => address.startsWith('/ip6/'))
+  if (listen.length > 0 && listen.every(isLocal))
+    return listen.every((address) => address.startsWith('/ip6/')) ? '::1' : '127.0.0.1'
+  return hasIp6 ? '::' : '0.0.0.0'
 }
 
 /** The peer's address as this node sees it; null when the connection is not plain TCP. */

@@ -1,14 +1,14 @@
-/** Autoregressive decoding over a compiled decoding graph; the KV cache lives here, in plain typed arrays. */
+/** Autoregressive decoding over a compiled decoding graph; see `KvCache` for what is kept. */
 import { levelsFeed, MASKED } from './batch.ts'
-import { CACHE_BLOCK_TOKENS } from './defaults.ts'
 import type { Feed, Session } from './engine/engine.ts'
 import { GspoError } from './errors.ts'
 import type { ModelConfig } from './models/config.ts'
-import { cacheNames, LEVELS_INPUT, stepMaskName } from './models/decode-graph.ts'
+import { KvCache } from './kv-cache.ts'
+import { LEVELS_INPUT, stepMaskName } from './models/decode-graph.ts'
 import { CHUNK_TOKENS } from './models/delta-rule.ts'
 import { LINEAR_INPUTS } from './models/training-graph.ts'
 import { gatherBlocks, RecurrentStates } from './recurrent-states.ts'
-import type { Decoding, PartSums } from './policy-types.ts'
+import type { Decoding, DecodingRoom, PartSums } from './policy-types.ts'
 
 /** What decoding needs from its policy. */
 export interface DecodingHost {
@@ -25,10 +25,14 @@ export interface DecodingHost {
 }
 
 /** Runs all prompts, padded on the left to one length, and returns a decoding at their end. */
-export async function startDecoding(host: DecodingHost, prompts: readonly Int32Array[]): Promise<Decoding> {
+export async function startDecoding(
+  host: DecodingHost,
+  prompts: readonly Int32Array[],
+  room: DecodingRoom = { rows: 0, tokens: 0 },
+): Promise<Decoding> {
   if (prompts.length === 0 || prompts.some((prompt) => prompt.length === 0))
     throw new GspoError('BAD_BATCH', 'decoding needs at least one prompt, each of at least one token')
-  const decoding = new CachedDecoding(host, prompts)
+  const decoding = new CachedDecoding(host, prompts, room)
   await decoding.prefill(prompts)
   return decoding
 }
@@ -44,26 +48,21 @@ class CachedDecoding implements Decoding {
   private readonly host: DecodingHost
   /** For each row: padding on its left, in cache places. */
   private padding: number[]
-  /** Layers with softmax attention. */
-  private readonly attentionLayers: readonly number[]
   /** What layers of linear attention keep; empty without. */
   private states: RecurrentStates
-  /** For each layer of softmax attention keys, then values: [rows, kvHeads, capacity, size]. */
-  private caches: Float32Array[]
-  private capacity: number
-  private filled = 0
+  private readonly cache: KvCache
+  /** Of every run; the adapter's hundred matrices stay in it. */
+  private readonly feeds: Record<string, Feed>
   private chances = new Float32Array(0)
   private isClosed = false
 
-  constructor(host: DecodingHost, prompts: readonly Int32Array[]) {
+  constructor(host: DecodingHost, prompts: readonly Int32Array[], room: DecodingRoom) {
     this.host = host
+    this.feeds = { ...host.adapter }
     const longest = Math.max(...prompts.map((prompt) => prompt.length))
     this.padding = prompts.map((prompt) => longest - prompt.length)
-    this.capacity = 0
-    this.caches = []
-    const { config } = host
-    this.attentionLayers = config.linearLayers.flatMap((isLinear, layer) => (isLinear ? [] : [layer]))
-    this.states = new RecurrentStates(config, prompts.length)
+    this.cache = new KvCache(host.config, prompts.length, room)
+    this.states = new RecurrentStates(host.config, prompts.length)
   }
 
   get rows(): number {
@@ -75,7 +74,7 @@ class CachedDecoding implements Decoding {
     const ids = new Int32Array(this.rows * length)
     for (const [row, prompt] of prompts.entries()) ids.set(prompt, (row + 1) * length - prompt.length)
     // A place that nobody sees stands in for the empty cache: engines do not agree on tensors without elements.
-    this.reserve(1)
+    this.cache.reserve(1)
     // Linear attention takes a chunk at a time.
     const most = this.host.config.linear === null ? length : CHUNK_TOKENS
     for (let start = 0; start < length; start += most) {
@@ -125,30 +124,27 @@ class CachedDecoding implements Decoding {
     this.checkOpen()
     if (rows.some((row) => !Number.isInteger(row) || row < 0 || row >= this.rows))
       throw new GspoError('BAD_BATCH', `select of rows ${rows.join(', ')} out of ${this.rows}`)
-    const { kvHeads, headSize, vocabSize } = this.host.config
-    const rowSize = kvHeads * this.capacity * headSize
-    // One after the other, so that never two copies of all caches are alive.
-    for (const [index, cache] of this.caches.entries())
-      this.caches[index] = gatherBlocks(cache, rows, rowSize)
+    this.cache.select(rows)
     this.states = this.states.select(rows)
-    this.logits = gatherBlocks(this.logits, rows, vocabSize)
+    this.logits = gatherBlocks(this.logits, rows, this.host.config.vocabSize)
     this.padding = rows.map((row) => this.padding[row] ?? 0)
   }
 
   close(): void {
     this.isClosed = true
-    this.caches = []
+    this.cache.clear()
   }
 
   private async run(ids: Int32Array, queries: number): Promise<void> {
     this.checkOpen()
-    const { config, session, adapter } = this.host
+    const { config, session } = this.host
     const rows = this.rows
-    const end = this.filled + queries
+    const end = this.cache.filled + queries
     if (end > config.maxPositions)
       throw new GspoError('BAD_BATCH', `${end} tokens; the model takes ${config.maxPositions} at most`)
     const { cos, sin } = this.host.ropeTables(end)
-    const feeds: Record<string, Feed> = {
+    const { feeds } = this
+    Object.assign(feeds, this.cache.inputs(), this.states.current(), {
       ids: { dims: [rows, queries], values: ids },
       positions: { dims: [rows * queries, 1], values: this.positions(queries) },
       last_rows: {
@@ -157,96 +153,57 @@ class CachedDecoding implements Decoding {
       },
       cos,
       sin,
-      ...adapter,
-    }
+    })
     for (const window of new Set(config.windows))
       feeds[stepMaskName(window)] = {
-        dims: [rows, 1, 1, queries, this.capacity + queries],
+        dims: [rows, 1, 1, queries, this.cache.capacity + queries],
         values: this.mask(queries, window),
       }
-    const dims = [rows, config.kvHeads, this.capacity, config.headSize]
-    for (const [index, layer] of this.attentionLayers.entries()) {
-      const names = cacheNames(layer)
-      feeds[names.keys] = { dims, values: this.caches[2 * index] ?? new Float32Array(0) }
-      feeds[names.values] = { dims, values: this.caches[2 * index + 1] ?? new Float32Array(0) }
-    }
     if (config.linear !== null) {
       feeds[LINEAR_INPUTS.isToken] = { dims: [rows * queries, 1], values: this.isToken(queries) }
       feeds[LEVELS_INPUT] = levelsFeed(queries)
     }
     if (this.logits.length !== rows * config.vocabSize)
       this.logits = new Float32Array(rows * config.vocabSize)
-    const into = { logits: { dims: [rows, config.vocabSize], values: this.logits }, ...this.states.next() }
-    const { cache } = await session.run({ ...feeds, ...this.states.current() }, into)
+    await session.run(feeds, {
+      logits: { dims: [rows, config.vocabSize], values: this.logits },
+      cache: this.cache.fresh(queries),
+      ...this.states.next(),
+    })
     this.states.advance()
-    this.reserve(end)
-    if (cache?.values instanceof Float32Array) this.append(cache.values, queries)
-    this.filled = end
+    this.cache.append(queries)
   }
 
   private positions(queries: number): Int32Array {
     const positions = new Int32Array(this.rows * queries)
     for (const [row, padding] of this.padding.entries())
-      for (let i = 0; i < queries; i++) positions[row * queries + i] = Math.max(this.filled + i - padding, 0)
+      for (let i = 0; i < queries; i++)
+        positions[row * queries + i] = Math.max(this.cache.filled + i - padding, 0)
     return positions
   }
 
   /** [rows, queries]: 0 at a prompt's padding. */
   private isToken(queries: number): Float32Array {
     return Float32Array.from({ length: this.rows * queries }, (_, at) =>
-      this.filled + (at % queries) < (this.padding[Math.floor(at / queries)] ?? 0) ? 0 : 1,
+      this.cache.filled + (at % queries) < (this.padding[Math.floor(at / queries)] ?? 0) ? 0 : 1,
     )
   }
 
   /** [rows, queries, capacity + queries]: cache places of the row's tokens, and new tokens up to the query. */
   private mask(queries: number, window: number | null): Float32Array {
-    const seen = this.capacity + queries
+    const { capacity, filled } = this.cache
+    const seen = capacity + queries
     const mask = new Float32Array(this.rows * queries * seen).fill(MASKED)
     for (const [row, padding] of this.padding.entries())
       for (let query = 0; query < queries; query++) {
         const at = (row * queries + query) * seen
-        const place = this.filled + query
+        const place = filled + query
         const first = Math.max(padding, window === null ? 0 : place - window + 1)
-        mask.fill(0, at + Math.min(first, this.filled), at + this.filled)
-        const firstNew = Math.max(first - this.filled, 0)
-        if (firstNew <= query) mask.fill(0, at + this.capacity + firstNew, at + this.capacity + query + 1)
+        mask.fill(0, at + Math.min(first, filled), at + filled)
+        const firstNew = Math.max(first - filled, 0)
+        if (firstNew <= query) mask.fill(0, at + capacity + firstNew, at + capacity + query + 1)
       }
     return mask
-  }
-
-  /** Makes room for `tokens` places, in blocks so that growing is rare and the engine sees few different sizes. */
-  private reserve(tokens: number): void {
-    if (tokens <= this.capacity) return
-    const { kvHeads, headSize } = this.host.config
-    const capacity = Math.ceil(tokens / CACHE_BLOCK_TOKENS) * CACHE_BLOCK_TOKENS
-    const blocks = this.rows * kvHeads
-    for (let index = 0; index < 2 * this.attentionLayers.length; index++) {
-      const grown = new Float32Array(blocks * capacity * headSize)
-      const old = this.caches[index]
-      const [from, to] = [this.capacity * headSize, capacity * headSize]
-      if (old !== undefined && this.filled > 0)
-        for (let block = 0; block < blocks; block++)
-          grown.set(old.subarray(block * from, block * from + this.filled * headSize), block * to)
-      this.caches[index] = grown
-    }
-    this.capacity = capacity
-  }
-
-  /** Copies the new keys and values [2 * attention layers, rows, kvHeads, queries, size] behind the old ones. */
-  private append(fresh: Float32Array, queries: number): void {
-    const { kvHeads, headSize } = this.host.config
-    const blocks = this.rows * kvHeads
-    const width = queries * headSize
-    for (const [index, cache] of this.caches.entries()) {
-      const base = index * blocks * width
-      for (let block = 0; block < blocks; block++) {
-        const to = (block * this.capacity + this.filled) * headSize
-        const from = base + block * width
-        // An element loop: for the few dozen numbers of one token it is faster than subarray and set.
-        if (width <= 256) for (let i = 0; i < width; i++) cache[to + i] = fresh[from + i]
-        else cache.set(fresh.subarray(from, from + width), to)
-      }
-    }
   }
 
   private checkOpen(): void {

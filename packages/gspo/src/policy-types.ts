@@ -154,6 +154,14 @@ export interface PartSums {
   readonly sums: Float32Array
 }
 
+/** How large a decoding is going to be; it may become larger. */
+export interface DecodingRoom {
+  /** Sequences, after the prompts' rows have been repeated. */
+  readonly rows: number
+  /** Tokens of a sequence with its prompt. */
+  readonly tokens: number
+}
+
 /** Autoregressive decoding with a KV cache that grows by one token a row at each step. */
 export interface Decoding {
   readonly rows: number
@@ -193,7 +201,7 @@ export interface Policy {
   lossAndGradient(batch: LossBatch, loss: LossConfig): Promise<LossResult>
   /** How many prompts' groups the memory limit lets decode at once; throws OUT_OF_MEMORY_LIMIT for none. */
   promptsAtOnce(demand: DecodingDemand): number
-  /** Runs all prompts at once through the model (prefill). */
-  startDecoding(prompts: readonly Int32Array[]): Promise<Decoding>
+  /** Runs all prompts at once through the model (prefill); with `room` memory is taken once for all that will come. */
+  startDecoding(prompts: readonly Int32Array[], room?: DecodingRoom): Promise<Decoding>
   close(): Promise<void>
 }

@@ -28,6 +28,7 @@ import {
 } from './models/training-graph.ts'
 import type {
   Decoding,
+  DecodingRoom,
   DrawScores,
   LossBatch,
   LossConfig,
@@ -302,7 +303,7 @@ class GraphPolicy implements Policy {
     return promptsAtOnce(this.memory, demand)
   }
 
-  async startDecoding(prompts: readonly Int32Array[]): Promise<Decoding> {
+  async startDecoding(prompts: readonly Int32Array[], room?: DecodingRoom): Promise<Decoding> {
     const session = await this.session('decode', () => decodeGraph(this.source), 'repack')
     return startDecoding(
       {
@@ -320,6 +321,7 @@ class GraphPolicy implements Policy {
         ropeTables: this.ropeFeeds,
       },
       prompts,
+      room,
     )
   }
 

@@ -120,7 +120,11 @@ async function rolloutBatch(
     Array.from({ length: groupSize }, (_, place) => newRow(prompt, place)),
   )
   options.signal.throwIfAborted()
-  const decoding = await policy.startDecoding(prompts.map(({ ids }) => ids))
+  const longest = prompts.reduce((most, { ids }) => Math.max(most, ids.length), 1)
+  const decoding = await policy.startDecoding(
+    prompts.map(({ ids }) => ids),
+    { rows: prompts.length * groupSize, tokens: longest + options.maxTokens },
+  )
   try {
     decoding.select(prompts.flatMap((_, index) => new Array<number>(groupSize).fill(index)))
     await decodeRows(policy, decoding, groups.flat(), options)

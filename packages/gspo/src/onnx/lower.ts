@@ -55,7 +55,7 @@ class Lowering {
   constructor(graph: Graph, weightFolder: string, target: LoweringTarget) {
     this.graph = graph
     this.target = target
-    this.weights = new WeightEmitter(this.model, weightFolder, target)
+    this.weights = new WeightEmitter(this.model, this.shapes, weightFolder, target)
     this.groups = new GroupEmitter(this.model, this.shapes, target)
     this.splits = findSplits(graph)
     this.fused = findSums(graph)
@@ -77,8 +77,10 @@ class Lowering {
       if (!this.names.has(tensor) && !later.has(tensor) && frozenSource(tensor) === undefined)
         this.names.set(tensor, this.lower(tensor))
     for (const { name, tensor } of this.graph.outputs) {
-      this.model.node('Identity', [this.nameOf(tensor)], {}, { outputs: [name] })
-      this.model.output(name, ONNX_TYPE[tensor.dtype])
+      const made = this.nameOf(tensor)
+      // A copy on a GPU: an output that is a view of something else's memory has not been tried there.
+      const source = this.target.provider === 'webgpu' ? this.model.node('Identity', [made]) : made
+      this.model.output(name, ONNX_TYPE[tensor.dtype], source)
     }
     return this.model.encode()
   }

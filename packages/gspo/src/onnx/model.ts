@@ -17,6 +17,14 @@ export const ONNX_TYPE = {
 /** An attribute's value: a float must say so, a plain number is an integer. */
 export type Attribute = number | readonly number[] | string | { readonly float: number }
 
+interface Node {
+  readonly type: string
+  readonly inputs: readonly string[]
+  readonly outputs: readonly string[]
+  readonly attributes: Readonly<Record<string, Attribute>>
+  readonly domain: string | undefined
+}
+
 const IR_VERSION = 10
 const OPSET = 21
 const PRODUCER = 'gym-node'
@@ -25,7 +33,9 @@ const PRODUCER = 'gym-node'
 export class OnnxModel {
   private readonly graph = new Message()
   private readonly initializers = new Set<string>()
-  private count = 0
+  private readonly nodes: Node[] = []
+  /** What nodes make, by the name that it was given first. */
+  private readonly made = new Map<string, string>()
 
   /** Appends a node and returns the name of its first output, which is made up unless given. */
   node(
@@ -34,14 +44,9 @@ export class OnnxModel {
     attributes: Record<string, Attribute> = {},
     options: { outputs?: readonly string[]; domain?: 'com.microsoft' } = {},
   ): string {
-    const outputs = options.outputs ?? [`v${this.count}`]
-    const node = new Message()
-    for (const input of inputs) node.bytes(1, input)
-    for (const output of outputs) node.bytes(2, output)
-    node.bytes(3, `${type}_${this.count++}`).bytes(4, type)
-    for (const [name, value] of Object.entries(attributes)) node.bytes(5, attribute(name, value))
-    if (options.domain !== undefined) node.bytes(7, options.domain)
-    this.graph.bytes(1, node)
+    const outputs = options.outputs ?? [`v${this.nodes.length}`]
+    for (const output of outputs) this.made.set(output, output)
+    this.nodes.push({ type, inputs, outputs, attributes, domain: options.domain })
     return outputs[0] ?? ''
   }
 
@@ -74,13 +79,19 @@ export class OnnxModel {
     this.graph.bytes(11, valueInfo(name, type, shape))
   }
 
-  /** Declares an output; its shape is left to the runtime's own inference. */
-  output(name: string, type: number): void {
+  /**
+   * Declares an output with the value of `source`, under whose name its node then writes it; what no node makes, or is an
+   * output already, is copied. The shape is left to the runtime's own inference.
+   */
+  output(name: string, type: number, source: string): void {
+    if (this.made.get(source) === source) this.made.set(source, name)
+    else this.node('Identity', [source], {}, { outputs: [name] })
     this.graph.bytes(12, valueInfo(name, type, undefined))
   }
 
   /** The whole model as bytes. */
   encode(): Uint8Array {
+    for (const [index, node] of this.nodes.entries()) this.graph.bytes(1, this.encodeNode(node, index))
     const opset = (domain: string, version: number): Message => new Message().bytes(1, domain).int(2, version)
     return new Message()
       .int(1, IR_VERSION)
@@ -89,6 +100,16 @@ export class OnnxModel {
       .bytes(8, opset('', OPSET))
       .bytes(8, opset('com.microsoft', 1))
       .encode()
+  }
+
+  private encodeNode({ type, inputs, outputs, attributes, domain }: Node, index: number): Message {
+    const node = new Message()
+    for (const input of inputs) node.bytes(1, this.made.get(input) ?? input)
+    for (const output of outputs) node.bytes(2, this.made.get(output) ?? output)
+    node.bytes(3, `${type}_${index}`).bytes(4, type)
+    for (const [name, value] of Object.entries(attributes)) node.bytes(5, attribute(name, value))
+    if (domain !== undefined) node.bytes(7, domain)
+    return node
   }
 }
 

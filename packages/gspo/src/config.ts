@@ -21,6 +21,7 @@ import {
   DEFAULT_ROLLOUT_CONCURRENCY,
   DEFAULT_ROLLOUT_TIMEOUT_MS,
   DEFAULT_THREADS,
+  MAX_TIMER_MS,
   QUANT_BLOCKS,
 } from './defaults.ts'
 import { GspoError } from './errors.ts'
@@ -29,12 +30,12 @@ import { ENGINE_NAMES } from './policy-types.ts'
 
 const positiveInteger = z.int().positive()
 const count = z.int().nonnegative()
+/** What a timer can wait; a longer one would fire at once. */
+const milliseconds = positiveInteger.max(MAX_TIMER_MS)
 
 const rewardBase = {
   weight: z.number().default(1).describe('Factor in the weighted sum'),
-  timeout_ms: positiveInteger
-    .default(DEFAULT_REWARD_TIMEOUT_MS)
-    .describe('Deadline of one call, milliseconds'),
+  timeout_ms: milliseconds.default(DEFAULT_REWARD_TIMEOUT_MS).describe('Deadline of one call, milliseconds'),
 }
 
 const moduleReward = z.strictObject({ module: z.string().min(1), ...rewardBase })
@@ -105,7 +106,7 @@ const rolloutServerSchema = z.strictObject({
     .describe('Path that loads an adapter; one with a leading slash starts at the host (SGLang)'),
   unload_path: z.string().default('unload_lora_adapter').describe('Path that unloads it'),
   concurrency: positiveInteger.default(DEFAULT_ROLLOUT_CONCURRENCY).describe('Requests at once'),
-  timeout_ms: positiveInteger
+  timeout_ms: milliseconds
     .default(DEFAULT_ROLLOUT_TIMEOUT_MS)
     .describe('Deadline of one request, milliseconds'),
   retries: count.default(DEFAULT_HTTP_RETRIES).describe('Tries after the first one'),

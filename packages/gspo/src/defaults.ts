@@ -49,6 +49,12 @@ export const DEFAULT_HTTP_RETRIES = 3
 /** First wait before an HTTP retry, milliseconds; doubles each time. */
 export const HTTP_RETRY_BASE_MS = 200
 
+/** Longest wait before an HTTP retry, milliseconds: a server that restarts is back within it. */
+export const HTTP_RETRY_MAX_MS = 30_000
+
+/** Longest time that Node's timers take, milliseconds. */
+export const MAX_TIMER_MS = 2 ** 31 - 1
+
 /** Largest response read from a reward or rollout server, bytes: 64 completions of a few kB each, with room. */
 export const MAX_HTTP_RESPONSE_BYTES = 64 * 1024 * 1024
 

@@ -3,7 +3,7 @@
  * somebody else needs. Retries network failures, 429 and 5xx; never another 4xx.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { HTTP_RETRY_BASE_MS, MAX_HTTP_RESPONSE_BYTES } from '../defaults.ts'
+import { HTTP_RETRY_BASE_MS, HTTP_RETRY_MAX_MS, MAX_HTTP_RESPONSE_BYTES } from '../defaults.ts'
 
 /** How a request is made. */
 export interface PostOptions {
@@ -45,7 +45,7 @@ export async function postText(url: string, body: unknown, options: PostOptions)
       }
     }
     await sleep(
-      HTTP_RETRY_BASE_MS * 2 ** attempt,
+      Math.min(HTTP_RETRY_MAX_MS, HTTP_RETRY_BASE_MS * 2 ** attempt),
       undefined,
       options.signal === undefined ? {} : { signal: options.signal },
     )

@@ -1,6 +1,7 @@
 /** From the `rewards` section of a config to reward functions ready to be called. */
 import { readFile } from 'node:fs/promises'
 import type { RewardConfig } from '../config.ts'
+import { MAX_TIMER_MS } from '../defaults.ts'
 import { GspoError } from '../errors.ts'
 import { exactMatch, jsonValid, lengthPenalty, numericMatch, regexMatch } from './built-in.ts'
 import type { Scorer } from './built-in.ts'
@@ -59,7 +60,7 @@ function builtIn(name: string, scorer: Scorer): RewardFunction {
 
 /** An endpoint has its deadline a try inside; the whole call may take all tries and their waits of a full rollout. */
 function httpDeadline(config: { timeout_ms: number; retries: number }): number {
-  return Math.min(2 ** 31 - 1, config.timeout_ms * (config.retries + 1) * 64)
+  return Math.min(MAX_TIMER_MS, config.timeout_ms * (config.retries + 1) * 64)
 }
 
 async function readSchema(path: string): Promise<Record<string, unknown>> {

@@ -10,6 +10,7 @@ import type { OpKind } from '../graph/ops.ts'
 import { lowerToOnnx } from '../onnx/lower.ts'
 import type { CompileOptions, Feed, Session } from './engine.ts'
 import { bindFeeds, checkIndices, indexBounds, type IndexBound } from './feeds.ts'
+import { mappingAdvice } from './mapping-limit.ts'
 
 /** What is worth more than one thread. */
 const PRODUCTS: ReadonlySet<OpKind> = new Set(['matmul', 'groupMatmul', 'groupOuter'])
@@ -51,8 +52,9 @@ export async function compileOnnx(
         intra_op: { allow_spinning: ownThreads > 1 && !isStage ? '1' : '0' },
       },
     },
-  }).catch((cause: unknown) => {
-    throw new GspoError('ENGINE_FAILED', `onnxruntime refused the graph: ${messageOf(cause)}`, { cause })
+  }).catch(async (cause: unknown) => {
+    const reason = `${messageOf(cause)}${await mappingAdvice()}`
+    throw new GspoError('ENGINE_FAILED', `onnxruntime refused the graph: ${reason}`, { cause })
   })
   return new OnnxSession(graph, session, Tensor)
 }

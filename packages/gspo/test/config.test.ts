@@ -34,7 +34,10 @@ describe('resolveConfig', () => {
       /8 completions cannot be split into steps_per_generation = 3/,
     ))
   it('refuses a deadline that a timer cannot wait for: it would be over at once', () => {
-    refuses({ rewards: [{ module: 'r.ts', timeout_ms: 2 ** 31 }] }, /<=2147483647\n.*rewards\[0\]\.timeout_ms/)
+    refuses(
+      { rewards: [{ module: 'r.ts', timeout_ms: 2 ** 31 }] },
+      /<=2147483647\n.*rewards\[0\]\.timeout_ms/,
+    )
   })
   it('wants max_steps for a schedule that ends', () =>
     refuses({ lr_scheduler_type: 'cosine' }, /needs max_steps/))

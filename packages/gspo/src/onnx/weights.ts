@@ -82,7 +82,8 @@ export class WeightEmitter {
 
   /**
    * Names differ from use to use: the runtime would join equal nodes and keep all floats until the last use. On a CPU
-   * each block is a row with a scale of its own, which the kernel goes through in less than two thirds of the time that it takes for blocks along an axis.
+   * each block is a row with a scale of its own, for which the kernel takes less than two thirds of the time that it
+   * takes for blocks along an axis.
    */
   private dequantised(source: WeightSource): string {
     const [rows = 0, columns = 0] = source.shape

@@ -54,13 +54,24 @@ describe('runSft', () => {
     await runSft({ ...config, output_dir: join(dir, 'again') })
     assert.deepEqual(await readFile(join(dir, 'again', 'model.safetensors')), first)
   })
+  it('lowers the learning rate from the first evaluation on that is right often enough', async () => {
+    const rates: number[] = []
+    // Probabilities are above zero from the start, so the first evaluation is "often enough".
+    const settling = {
+      ...config,
+      output_dir: join(dir, 'settling'),
+      lr_drop_at_accuracy: 1e-30,
+      lr_drop_factor: 0.5,
+    }
+    await runSft({ ...settling, learning_rate: 1e-3 }, { onProgress: (p) => rates.push(p.learningRate) })
+    assert.deepEqual(rates, [1e-3, 5e-4])
+  })
   it('refuses rows without an answer, and stops when cancelled', async () => {
     const cancelled = AbortSignal.abort()
     await assert.rejects(runSft(config, { signal: cancelled }), { code: 'CANCELLED' })
     await assert.rejects(runSft({ ...config, dataset: '/no/such.jsonl' }), { code: 'FILE_MISSING' })
-    await assert.rejects(runSft({ ...config, eval_dataset: undefined, stop_at_accuracy: 0.5 }), {
-      code: 'BAD_CONFIG',
-    })
+    for (const key of ['stop_at_accuracy', 'lr_drop_at_accuracy'])
+      await assert.rejects(runSft({ ...config, eval_dataset: undefined, [key]: 0.5 }), { code: 'BAD_CONFIG' })
   })
 })
 

@@ -45,6 +45,18 @@ export const sftConfigSchema = z.strictObject({
     .max(1)
     .optional()
     .describe('Ends training when the accuracy of sampling on eval_dataset reaches this'),
+  lr_drop_at_accuracy: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .describe('Accuracy of sampling on eval_dataset from which on the learning rate is lower'),
+  lr_drop_factor: z
+    .number()
+    .positive()
+    .max(1)
+    .default(0.15)
+    .describe('What the learning rate is multiplied by from lr_drop_at_accuracy on'),
 })
 
 /** As a user writes it. */
@@ -57,7 +69,8 @@ export type ResolvedSftConfig = z.output<typeof sftConfigSchema>
 export function resolveSftConfig(config: unknown): ResolvedSftConfig {
   const parsed = sftConfigSchema.safeParse(config)
   if (!parsed.success) throw new GspoError('BAD_CONFIG', `bad sft config:\n${z.prettifyError(parsed.error)}`)
-  if (parsed.data.stop_at_accuracy !== undefined && parsed.data.eval_dataset === undefined)
-    throw new GspoError('BAD_CONFIG', 'stop_at_accuracy needs eval_dataset')
+  for (const key of ['stop_at_accuracy', 'lr_drop_at_accuracy'] as const)
+    if (parsed.data[key] !== undefined && parsed.data.eval_dataset === undefined)
+      throw new GspoError('BAD_CONFIG', `${key} needs eval_dataset`)
   return parsed.data
 }

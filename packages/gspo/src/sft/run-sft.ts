@@ -89,6 +89,7 @@ async function train(run: SftRun, { onProgress, signal }: SftOptions): Promise<S
   const range = await initializerRange(config.model)
   let weights = initialWeights(layout, { range, seed: config.seed, zeroCentredNorms })
   let optimizer = adamwInit(layout.length, layout.tensors.length)
+  let factor = 1
   for (let step = 1; ; step++) {
     await yieldToEvents()
     if (signal?.aborted === true)
@@ -98,12 +99,13 @@ async function train(run: SftRun, { onProgress, signal }: SftOptions): Promise<S
     if (!Number.isFinite(loss))
       throw new GspoError('NON_FINITE', `the loss is ${loss} after ${step - 1} updates: lower learning_rate`)
     const gradNorm = clipGradient(gradient, config.max_grad_norm)
-    const learningRate = learningRateAt(step - 1, {
+    const scheduled = learningRateAt(step - 1, {
       type: config.lr_scheduler_type,
       learningRate: config.learning_rate,
       warmupUpdates: config.warmup_steps,
       totalUpdates: config.max_steps,
     })
+    const learningRate = factor * scheduled
     const next = adamwUpdate(weights, gradient, optimizer, parameters, {
       learningRate,
       beta1: config.adam_beta1,
@@ -126,6 +128,8 @@ async function train(run: SftRun, { onProgress, signal }: SftOptions): Promise<S
       seconds: (performance.now() - started) / 1000,
     }
     onProgress?.(progress)
+    if (accuracy !== null && accuracy >= (config.lr_drop_at_accuracy ?? Infinity))
+      factor = config.lr_drop_factor
     const isGoodEnough = accuracy !== null && accuracy >= (config.stop_at_accuracy ?? Infinity)
     if (isLast || isGoodEnough) return progress
   }

@@ -12,6 +12,8 @@ interface SftFlags {
   readonly batchSize?: string
   readonly learningRate?: string
   readonly stopAtAccuracy?: string
+  readonly lrDropAtAccuracy?: string
+  readonly lrDropFactor?: string
   readonly seed?: string
   readonly threads?: string
   readonly json?: boolean
@@ -29,6 +31,8 @@ export function sftCommand(): Command {
     .option('--batch-size <n>', 'rows of one update')
     .option('--learning-rate <x>', 'peak learning rate')
     .option('--stop-at-accuracy <x>', 'end when sampling is right this often on --eval-dataset, 0 to 1')
+    .option('--lr-drop-at-accuracy <x>', 'lower the learning rate from this accuracy on, to settle')
+    .option('--lr-drop-factor <x>', 'what the learning rate is then multiplied by (0.15)')
     .option('--seed <n>', 'draws first weights and data order')
     .option('--threads <n>', 'threads of the engine')
     .option('--json', 'print JSON lines')
@@ -43,6 +47,8 @@ export function sftCommand(): Command {
         ...number('batch_size', '--batch-size', flags.batchSize),
         ...number('learning_rate', '--learning-rate', flags.learningRate),
         ...number('stop_at_accuracy', '--stop-at-accuracy', flags.stopAtAccuracy),
+        ...number('lr_drop_at_accuracy', '--lr-drop-at-accuracy', flags.lrDropAtAccuracy),
+        ...number('lr_drop_factor', '--lr-drop-factor', flags.lrDropFactor),
         ...number('seed', '--seed', flags.seed),
         ...number('threads', '--threads', flags.threads),
       })

@@ -191,8 +191,8 @@ function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMess
 }
 
 /**
- * A decided view of this node's ring, told by somebody whose word counts; or, while it is in none, one that names this process, or this peer in a ring whose
- * genesis it has accepted before it restarted.
+ * A decided view of this node's ring, told by somebody whose word counts; or, while it is in none, one that names this
+ * process, or this peer in a ring whose genesis it has accepted before it restarted.
  */
 function onDecided(s: MachineState, from: string, value: ViewValue, out: Effect[]): void {
   const view = s.durable.view

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { encodeSafetensors, loadPolicy, LORA_TARGETS } from '@gym-node/gspo'
 import type { Policy, TensorValue } from '@gym-node/gspo'
+import { median } from './lib/format.ts'
 
 type LossBatch = Parameters<Policy['lossAndGradient']>[0]
 type LossConfig = Parameters<Policy['lossAndGradient']>[1]
@@ -190,8 +191,4 @@ async function timed<T>(work: () => Promise<T>): Promise<[seconds: number, resul
 /** Resident MB of 2^20 bytes. */
 function memory(): number {
   return process.memoryUsage().rss / 2 ** 20
-}
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? NaN
 }

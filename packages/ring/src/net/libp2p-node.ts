@@ -82,7 +82,10 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
     privateKey: privateKeyFromRaw(raw),
     addresses: { listen: [...options.listen], appendAnnounce: [...(network.announce ?? [])] },
     transports: [
-      (components) => punchPort?.useFor(tcp()(components)) ?? tcp()(components),
+      (components) => {
+        const transport = tcp()(components)
+        return punchPort?.useFor(transport) ?? transport
+      },
       ...(optional.transports ?? []),
     ],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],

@@ -79,23 +79,20 @@ export class HolePuncher {
 
   /** Leads an attempt with every peer where one is due. */
   tend(): void {
+    for (const peer of this.#attempts.keys())
+      if (this.#relayedTo(peer).length === 0) this.#attempts.delete(peer)
     const now = performance.now()
+    const { open, outside } = this.#own()
     for (const peerId of this.#o.node.getPeers()) {
       const peer = peerId.toString()
       if (compareText(this.#self, peer) > 0 || !this.#o.isAllowed(peer)) continue
       const relayed = this.#relayedTo(peer)
-      if (relayed.length === 0) {
-        this.#attempts.delete(peer)
-        continue
-      }
+      if (relayed.length === 0) continue
       const attempts = this.#attempts.get(peer) ?? { made: 0, nextAt: 0, busy: false }
       this.#attempts.set(peer, attempts)
-      const own = this.#own()
-      if (attempts.busy || now < attempts.nextAt || own.open.length + own.outside.length === 0) continue
+      if (attempts.busy || now < attempts.nextAt || open.length + outside.length === 0) continue
       void this.#attempt(peer, relayed, attempts)
     }
-    for (const peer of this.#attempts.keys())
-      if (this.#relayedTo(peer).length === 0) this.#attempts.delete(peer)
   }
 
   async #attempt(peer: string, relayed: readonly Connection[], attempts: Attempts): Promise<void> {

@@ -1,7 +1,7 @@
 /** What two peers behind NAT tell each other, through a relay, before both dial at the same moment. Pure. */
 import { z } from 'zod'
-import { RingError } from '../errors.ts'
 import { isPrivateHost } from './addresses.ts'
+import { decodeMessage, encodeMessage } from './json-message.ts'
 import type { Outside } from './mapping.ts'
 
 /** Bytes of any message at most. */
@@ -33,11 +33,12 @@ const addressesSchema = z.strictObject({
   open: addresses,
   outside: addresses,
 })
+const WHAT = 'message of hole punching'
 const goSchema = z.strictObject({ t: z.literal('go') })
 
 /** Says where this node can be dialled. */
 export function encodePunchAddresses({ open, outside }: PunchAddresses): Uint8Array {
-  return encode({
+  return encodeMessage({
     t: 'addresses',
     open: open.slice(0, MAX_PUNCH_ADDRESSES),
     outside: outside.slice(0, MAX_PUNCH_ADDRESSES),
@@ -46,27 +47,15 @@ export function encodePunchAddresses({ open, outside }: PunchAddresses): Uint8Ar
 
 /** Where the peer can be dialled. Throws RingError BAD_MESSAGE. */
 export function parsePunchAddresses(bytes: Uint8Array): PunchAddresses {
-  return decode(bytes, addressesSchema)
+  return decodeMessage(bytes, addressesSchema, WHAT)
 }
 
 /** Says: dial now. */
 export function encodePunchGo(): Uint8Array {
-  return encode({ t: 'go' })
+  return encodeMessage({ t: 'go' })
 }
 
 /** Checks that the peer says so. Throws RingError BAD_MESSAGE. */
 export function parsePunchGo(bytes: Uint8Array): void {
-  decode(bytes, goSchema)
-}
-
-function encode(value: object): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(value))
-}
-
-function decode<T>(bytes: Uint8Array, schema: z.ZodType<T>): T {
-  try {
-    return schema.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)))
-  } catch (cause) {
-    throw new RingError('BAD_MESSAGE', `not a message of hole punching: ${bytes.byteLength} bytes`, { cause })
-  }
+  decodeMessage(bytes, goSchema, WHAT)
 }

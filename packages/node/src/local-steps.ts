@@ -4,7 +4,7 @@
  */
 import { GspoError, type StepStats } from '@gym-node/gspo'
 import { NodeError } from './errors.ts'
-import type { LoopParts } from './loop.ts'
+import type { LoopParts } from './loop-parts.ts'
 import type { TraceFile } from './state/trace-file.ts'
 
 /** Local steps that are done and not yet a delta. */

@@ -3,17 +3,10 @@
  * so that a daemon does not find out after an hour of training. Checking is in wire: `verifyAttestation`.
  */
 
-import type { Attestation } from '@gym-node/wire'
 import { NodeError } from '../errors.ts'
+import type { Attester } from './attester-types.ts'
 import type { AttestationConfig } from './config.ts'
 import { openTpm2Attester } from './tpm2-attester.ts'
-
-/** Makes attestations over 32-byte digests of deltas. */
-export interface Attester {
-  readonly type: Attestation['type']
-  /** Throws NodeError('ATTESTATION_UNAVAILABLE') when the device does not answer or its answer does not verify. */
-  attest(digest: Uint8Array, options?: { signal?: AbortSignal }): Promise<Attestation>
-}
 
 const NO_ATTESTER: Attester = { type: 'none', attest: () => Promise.resolve({ type: 'none' }) }
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseTpmPublic, verifyAttestation, type PcrValue, type Tpm2Attestation } from '@gym-node/wire'
 import { messageOf, NodeError } from '../errors.ts'
-import type { Attester } from './attester.ts'
+import type { Attester } from './attester-types.ts'
 import type { AttestationConfig } from './config.ts'
 import { runTpm2Tool } from './tpm2-tool.ts'
 

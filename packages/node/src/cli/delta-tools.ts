@@ -15,7 +15,7 @@ import { EXIT_CODES } from '../exit-codes.ts'
 import { statePaths } from '../state/folder.ts'
 import { loadIdentity } from '../state/identity-files.ts'
 import { formatBytes, formatCount } from './format.ts'
-import type { Outcome } from './main.ts'
+import type { Outcome } from './outcome.ts'
 
 interface ApplyFlags {
   readonly base?: string

@@ -5,7 +5,7 @@ import type { ReplayFlags } from '../delta-commands/replay.ts'
 import { EXIT_CODES } from '../exit-codes.ts'
 import { listenForStop } from '../signals.ts'
 import { addDeltaTools } from './delta-tools.ts'
-import type { Outcome } from './main.ts'
+import type { Outcome } from './outcome.ts'
 
 const HELP = `
 Examples:

@@ -4,7 +4,7 @@ import { loadConfig } from '../config/load.ts'
 import type { Finding } from '../doctor.ts'
 import { EXIT_CODES } from '../exit-codes.ts'
 import { addConfigOptions, configSources, type ConfigFlags } from './config-options.ts'
-import type { Outcome } from './main.ts'
+import type { Outcome } from './outcome.ts'
 
 const MARKS = { ok: 'ok   ', warning: 'warn ', fault: 'FAULT' } as const
 

@@ -12,15 +12,11 @@ import { relayCommand } from './relay.ts'
 import { ringCommand } from './ring.ts'
 import { serviceCommand } from './service.ts'
 import { sftCommand } from './sft.ts'
+import type { Outcome } from './outcome.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
 import { swarmKeyCommand } from './swarm-key.ts'
 import { watchCommands } from './watch.ts'
-
-/** Where commands leave an exit code that is not 0 without an error (a check that said no). */
-export interface Outcome {
-  exitCode: number
-}
 
 const EXAMPLES = `
 Examples:

@@ -6,7 +6,7 @@ import { loadConfig, type ConfigSources } from '../config/load.ts'
 import { trainerSettings } from '../config/trainer-settings.ts'
 import { errnoOf, messageOf, NodeError } from '../errors.ts'
 import { replayDelta } from '../validate/replay.ts'
-import type { ResidualFiles } from '../validate/replay-residual.ts'
+import type { ResidualFiles } from '../validate/replay-types.ts'
 import type { ReplayVerdict } from '../validate/replay-types.ts'
 import { workerSeed } from '../validate/worker-seed.ts'
 

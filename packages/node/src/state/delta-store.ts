@@ -16,10 +16,11 @@ import {
   type DeltaTensorSource,
   type Identity,
 } from '@gym-node/wire'
-import { createAttester, type Attester } from '../attestation/attester.ts'
+import type { Attester } from '../attestation/attester-types.ts'
+import { createAttester } from '../attestation/attester.ts'
 import type { NodeConfig } from '../config/schema.ts'
 import { errnoOf, NodeError } from '../errors.ts'
-import type { DeltaToWrite, WrittenDelta } from '../loop.ts'
+import type { DeltaToWrite, WrittenDelta } from '../loop-parts.ts'
 import type { DaemonEvent } from '../status.ts'
 import { publicConfig } from '../validate/job-config.ts'
 import { syncFolder, writeFileDurably } from './atomic.ts'

@@ -2,7 +2,7 @@
 
 import { decodeDeltaBuffer, verifyDelta, WireError, type DeltaMetadata } from '@gym-node/wire'
 import type { AuditFile } from './audit-protocol.ts'
-import type { ResidualFiles } from './replay-residual.ts'
+import type { ResidualFiles } from './replay-types.ts'
 import type { RoundRecord } from './round-records.ts'
 
 /** Gets a file of a round from the worker: its bytes, or why it could not be had. */

@@ -15,7 +15,7 @@ import {
 } from '@gym-node/wire'
 import { checked, short, unchecked, type CheckResult } from './checks.ts'
 import { MAX_RESIDUAL_ROUNDING } from './defaults.ts'
-import type { ReplayCheckName } from './replay-types.ts'
+import type { ReplayCheckName, ResidualFiles } from './replay-types.ts'
 
 type Check = CheckResult<ReplayCheckName>
 
@@ -24,16 +24,6 @@ export interface ResidualBefore {
   readonly check: Check
   /** To be added to the replayed difference; null for nothing. */
   readonly values: Float32Array | null
-}
-
-/** Files about the residual, as far as they are there. */
-export interface ResidualFiles {
-  /** float32 bytes that were left over from the round before. */
-  readonly before?: Uint8Array
-  /** float32 bytes that this delta leaves over. */
-  readonly after?: Uint8Array
-  /** The worker's delta of the round before that the ring counted; null when it counted none. */
-  readonly previousDelta?: Uint8Array | null
 }
 
 function hexSha3(bytes: Uint8Array): string {

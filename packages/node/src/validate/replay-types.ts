@@ -3,8 +3,17 @@
 import type { GSPOConfig, Trainer } from '@gym-node/gspo'
 import type { AttestationPolicy, DeltaMetadata } from '@gym-node/wire'
 import type { CheckResult } from './checks.ts'
-import type { ResidualFiles } from './replay-residual.ts'
 import type { ReplayConfig } from './replay-config.ts'
+
+/** Files about the residual, as far as they are there. */
+export interface ResidualFiles {
+  /** float32 bytes that were left over from the round before. */
+  readonly before?: Uint8Array
+  /** float32 bytes that this delta leaves over. */
+  readonly after?: Uint8Array
+  /** The worker's delta of the round before that the ring counted; null when it counted none. */
+  readonly previousDelta?: Uint8Array | null
+}
 
 /** Names of the replay's checks, in the order in which they are made. */
 export type ReplayCheckName =

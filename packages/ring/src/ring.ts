@@ -115,6 +115,7 @@ export class RingNode implements Ring {
       boot: this.#boot,
       bootstrap: [...options.bootstrap, ...(options.network?.relays ?? [])],
       limits: this.#limits,
+      peerTimeoutMs: options.peerTimeoutMs,
       logger: options.logger,
       counters,
       waitsForHolePunch: options.network?.holePunching === true,

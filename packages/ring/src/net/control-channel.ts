@@ -19,6 +19,8 @@ export class ControlChannel {
   readonly peer: string
   bytesSent = 0
   bytesReceived = 0
+  /** when bytes came last, by `performance.now` */
+  heardAt = performance.now()
   readonly #carrier: Carrier
   readonly #limits: RingLimits
   readonly #handlers: ControlHandlers
@@ -60,6 +62,7 @@ export class ControlChannel {
 
   #take(bytes: Uint8Array): void {
     this.bytesReceived += bytes.byteLength
+    this.heardAt = performance.now()
     try {
       for (const message of this.#splitter.push(bytes)) this.#dispatch(message)
     } catch (thrown) {

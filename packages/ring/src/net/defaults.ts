@@ -59,6 +59,12 @@ export const HOLE_PUNCH_WAIT_MS = 3_000
 /** A control stream that ends while another connection to the peer is open has this long to come back unnoticed. */
 export const CHANNEL_GRACE_MS = 2_000
 
+/** Connections that no control channel proves alive are asked this often: relays, the DHT, a peer's second one. */
+export const LIFE_CHECK_MS = 30_000
+
+/** The least wait for an answer before a connection counts as dead: an event loop may be busy for seconds. */
+export const LIFE_TIMEOUT_MS = 5_000
+
 /** Relays that hold a place for this node: a second one for when the first goes. */
 export const RELAY_PLACES = 2
 

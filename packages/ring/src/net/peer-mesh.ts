@@ -13,6 +13,7 @@ import type { ViewMessage } from '../view/messages.ts'
 import { compareText } from '../view/state.ts'
 import { ControlChannel } from './control-channel.ts'
 import { DialTargets } from './dial-targets.ts'
+import { LifeCheck } from './life-check.ts'
 import { KnownPeers } from './known-peers.ts'
 import type { NetCounters, PeerSource } from './net-counters.ts'
 import { MAX_PEERS_TOLD } from './peer-messages.ts'
@@ -36,6 +37,7 @@ export interface MeshOptions {
   readonly boot: string
   readonly bootstrap: readonly string[]
   readonly limits: RingLimits
+  readonly peerTimeoutMs: number
   readonly logger: RingLogger
   readonly counters: NetCounters
   /** connections are given a moment to become direct before the control stream settles on a relayed one */
@@ -54,6 +56,7 @@ export class PeerMesh {
   readonly #opening = new Set<string>()
   readonly #known: KnownPeers
   readonly #targets: DialTargets
+  readonly #life: LifeCheck
   readonly #strangers = new Strangers()
   readonly #relayedSince = new Map<string, number>()
   readonly #grace = new Map<string, NodeJS.Timeout>()
@@ -73,6 +76,8 @@ export class PeerMesh {
       this.#known.learn({ peer, addresses: [] }, source)
     }
     this.#targets = new DialTargets({ node, counters, logger, isPrivate, onReached })
+    const heardAt = (peer: string): number | null => this.#channels.get(peer)?.heardAt ?? null
+    this.#life = new LifeCheck({ node, silentMs: options.peerTimeoutMs, heardAt, logger })
   }
 
   /** Bytes on control channels since start. */
@@ -152,11 +157,6 @@ export class PeerMesh {
     return node.dialProtocol(id, protocol, { runOnLimitedConnection: true, signal })
   }
 
-  /** Cuts a peer off, because it broke a rule. */
-  drop(peer: string, reason: RingError): void {
-    this.#channels.get(peer)?.abort(reason)
-  }
-
   /** The addresses under which others can dial this node. */
   get addresses(): string[] {
     return this.#o.node.getMultiaddrs().map((address) => address.toString())
@@ -165,6 +165,7 @@ export class PeerMesh {
   #maintain(): void {
     for (const peer of this.#o.node.getPeers()) void this.#open(peer)
     this.#targets.dialDue()
+    this.#life.look()
     this.#announceSelf()
     this.#tellNews()
   }

@@ -1,7 +1,7 @@
 /**
- * Learning on the demo model beside TRL: the same checkpoint, LoRA, groups and learning rate, 25,600 completions, with
- * the held-out accuracy at equal samples. Usage: node --conditions=gym-source bench/arith-learning.ts [seeds] [setting]
- * [model] where setting is onpolicy, spg4 or both, and model another folder like the demo model's (TRL's runs are on that).
+ * Learning two-digit sums beside TRL: the checkpoint of its recorded runs, their LoRA, groups and learning rate, 25,600
+ * completions, with the held-out accuracy at equal samples. Usage: node --conditions=gym-source bench/arith-learning.ts
+ * [seeds] [setting] [model] where setting is onpolicy, spg4 or both, and model another folder, which leaves TRL out.
  */
 import { createTrainer } from '@gym-node/gspo'
 import { ARITH, createExaminer, TRL_SETTING, trlRuns } from './lib/arith.ts'
@@ -14,9 +14,9 @@ const SETTINGS = {
   spg4: { trl: 'H-spg4-s', config: { prompts_per_step: 64, steps_per_generation: 4 }, steps: 50 },
 } as const
 
-const [seedsArgument = '3', settingArgument = 'both', model = ARITH.model] = process.argv.slice(2)
+const [seedsArgument = '3', settingArgument = 'both', model = ARITH.trlModel] = process.argv.slice(2)
 const examiner = await createExaminer(model)
-const runs = trlRuns()
+const runs = model === ARITH.trlModel ? trlRuns() : {}
 for (const [name, setting] of Object.entries(SETTINGS)) {
   if (settingArgument !== 'both' && settingArgument !== name) continue
   const finals: number[] = []
@@ -24,7 +24,8 @@ for (const [name, setting] of Object.entries(SETTINGS)) {
   const trl = Object.entries(runs)
     .filter(([key]) => key.startsWith(setting.trl))
     .map(([, { eval: points }]) => points.at(-1)?.test_sampled ?? NaN)
-  console.log(`\n${name}: held-out sampled accuracy ${describe(finals)}; TRL ${describe(trl)}\n`)
+  const beside = trl.length === 0 ? '' : `; TRL ${describe(trl)}`
+  console.log(`\n${name}: held-out sampled accuracy ${describe(finals)}${beside}\n`)
 }
 await examiner.close()
 
@@ -57,9 +58,11 @@ async function run(
     rewardCount = 0
   }
   const greedy = await trainer.evaluate({ dataset: ARITH.test, mode: 'greedy' })
-  console.log(
-    `greedy accuracy ${greedy.accuracy.toFixed(3)}, TRL ${trl?.eval.at(-1)?.test_greedy ?? '-'}; TRL took ${trl?.wall_s ?? '-'} s on its machine`,
-  )
+  const theirs =
+    trl === undefined
+      ? ''
+      : `, TRL ${trl.eval.at(-1)?.test_greedy ?? '-'}; TRL took ${trl.wall_s} s on its machine`
+  console.log(`greedy accuracy ${greedy.accuracy.toFixed(3)}${theirs}`)
   await trainer.close()
   return accuracy
 }

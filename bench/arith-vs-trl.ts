@@ -1,7 +1,8 @@
 /**
- * The demo model trained by this trainer and by TRL, by turns on one machine: the same checkpoint, data, LoRA, groups,
- * learning rate, loss and threads. Prints steps a second and mean rewards at equal samples. TRL takes part when
- * TORCH_PYTHON names a Python with torch, transformers, peft and trl. Held-out accuracy is arith-learning.ts's.
+ * Two-digit sums learned by this trainer and by TRL, by turns on one machine: the same checkpoint (that of
+ * test/golden/arith), data, LoRA, groups, learning rate, loss and threads. Prints steps a second and mean rewards at
+ * equal samples. TRL takes part when TORCH_PYTHON names a Python with torch, transformers, peft and trl. Held-out
+ * accuracy is arith-learning.ts's.
  * Usage: node --conditions=gym-source bench/arith-vs-trl.ts [--seeds 0,1,2] [--steps 200] [--threads 2]
  */
 import { execFile } from 'node:child_process'
@@ -89,7 +90,17 @@ async function trlRun(interpreter: string, seed: number): Promise<Run> {
   const script = fileURLToPath(new URL('./step-trl.py', import.meta.url))
   const sizes = ['--group', group, '--prompts-per-step', prompts, '--completion', 6, '--lora-r', 16]
   const setting = ['--lr', 5e-4, '--reward', 'exact', '--no-force-length', '--data', ARITH.train]
-  const args = [script, '--model', ARITH.model, ...sizes, ...setting, '--steps', steps, '--threads', threads]
+  const args = [
+    script,
+    '--model',
+    ARITH.trlModel,
+    ...sizes,
+    ...setting,
+    '--steps',
+    steps,
+    '--threads',
+    threads,
+  ]
   const { stdout } = await promisify(execFile)(interpreter, [...args, '--seed', seed].map(String), {
     maxBuffer: 1 << 24,
   })

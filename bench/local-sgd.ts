@@ -6,7 +6,7 @@
  */
 import { parseArgs } from 'node:util'
 import { createTrainer } from '@gym-node/gspo'
-import { createExaminer, TRL_SETTING } from './lib/arith.ts'
+import { ARITH, createExaminer, TRL_SETTING } from './lib/arith.ts'
 
 const { values: options } = parseArgs({
   options: {
@@ -35,11 +35,12 @@ const schedule =
       } as const)
     : ({ lr_scheduler_type: 'constant' } as const)
 
-const examiner = await createExaminer()
+const examiner = await createExaminer(ARITH.model)
 const trainers = await Promise.all(
   Array.from({ length: nodes }, (_, node) =>
     createTrainer({
       ...TRL_SETTING,
+      model: ARITH.model,
       prompts_per_step: Number(options.prompts),
       steps_per_generation: Number(options.minibatches),
       learning_rate: Number(options.lr),

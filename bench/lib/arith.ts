@@ -1,4 +1,4 @@
-/** What the benchmarks on the demo model share: its files, TRL's recorded curves, and its exact expected accuracy. */
+/** What the benchmarks on sums share: models, data, TRL's recorded curves, and the exact expected accuracy. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { GSPOConfig, Policy } from '@gym-node/gspo'
@@ -6,16 +6,17 @@ import { buildTokenBatch, loadDataset, loadPolicy, loadTokenizer, LORA_TARGETS }
 
 const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 
-/** The demo model and its data. */
+/** The demo model, the checkpoint of the same shape that TRL's runs began from, and their data. */
 export const ARITH = {
   model: at('packages/node/demo/arith-model'),
+  trlModel: at('test/golden/arith/model'),
   train: at('packages/node/demo/arith-model/train.jsonl'),
   test: at('packages/node/demo/arith-model/test.jsonl'),
 } as const
 
 /** TRL's GSPO setting of the recorded runs: LoRA r 16, groups of 8, learning rate 5e-4, no KL, 25,600 completions. */
 export const TRL_SETTING: GSPOConfig = {
-  model: ARITH.model,
+  model: ARITH.trlModel,
   dataset: ARITH.train,
   lora_rank: 16,
   lora_alpha: 32,
@@ -50,8 +51,8 @@ export interface Examiner {
   close(): Promise<void>
 }
 
-/** An examiner with a policy of its own, of the demo model or of another like it. */
-export async function createExaminer(model: string = ARITH.model): Promise<Examiner> {
+/** An examiner of a model with a policy of its own; `model` is a folder with the demo model's shape and tokenizer. */
+export async function createExaminer(model: string): Promise<Examiner> {
   const policy = await loadPolicy({
     modelDir: model,
     lora: { rank: 16, alpha: 32, targets: LORA_TARGETS, useRslora: false },

@@ -1,4 +1,4 @@
-/** Where the demo model and its data lie; shared by tests. */
+/** Where the demo model, its data and the checkpoint of the golden numbers lie; shared by tests. */
 import { fileURLToPath } from 'node:url'
 
 const at = (name: string): string =>
@@ -6,3 +6,8 @@ const at = (name: string): string =>
 
 /** The demo model's folder and files. */
 export const ARITH = { model: at('.'), train: at('train.jsonl'), test: at('test.jsonl') } as const
+
+/** The checkpoint of the same shape that PyTorch trained; golden arith and TRL's runs belong to it. */
+export const GOLDEN_ARITH: string = fileURLToPath(
+  new URL('../../../test/golden/arith/model', import.meta.url),
+)

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createExaminer } from '../../../bench/lib/arith.ts'
 import { createTrainer } from '../src/trainer.ts'
-import { ARITH } from './arith.ts'
+import { ARITH, GOLDEN_ARITH } from './arith.ts'
 
 interface GoldenRates {
   readonly expected_exact_match_T1: number
@@ -24,13 +24,13 @@ const adapter = fileURLToPath(
 describe('an adapter trained by TRL', () => {
   it('has the accuracy here that it has in transformers, greedy and by exact probability', async () => {
     const trainer = await createTrainer({
-      model: ARITH.model,
+      model: GOLDEN_ARITH,
       dataset: ARITH.train,
       adapter,
       max_completion_length: 6,
       threads: 1,
     })
-    const examiner = await createExaminer()
+    const examiner = await createExaminer(GOLDEN_ARITH)
     try {
       const { accuracy } = await trainer.evaluate({ dataset: ARITH.test, mode: 'greedy' })
       assert.equal(accuracy, golden.adapter_trl_gspo_500steps.greedy_exact_match)
@@ -53,7 +53,7 @@ describe('learning', () => {
   it("reaches after 3200 completions what TRL's three seeds reach", async () => {
     // TRL on policy at step 25: 0.3882, 0.3772, 0.3863 from 0.3513 (golden arith, trl-curves.json).
     const trainer = await createTrainer({
-      model: ARITH.model,
+      model: GOLDEN_ARITH,
       dataset: ARITH.train,
       prompts_per_step: 16,
       group_size: 8,
@@ -61,7 +61,7 @@ describe('learning', () => {
       learning_rate: 5e-4,
       threads: 1,
     })
-    const examiner = await createExaminer()
+    const examiner = await createExaminer(GOLDEN_ARITH)
     try {
       for (let step = 0; step < 25; step++) await trainer.step()
       const accuracy = await examiner.expectedAccuracy(await trainer.readAdapter())

@@ -5,11 +5,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { createChatTemplate } from '../src/tokenizer/chat-template.ts'
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts'
+import { ARITH } from './arith.ts'
 
-const MODEL = fileURLToPath(new URL('../../node/demo/arith-model', import.meta.url))
 const golden = JSON.parse(
   readFileSync(new URL('../../../test/golden/arith/arith.json', import.meta.url), 'utf8'),
 ) as {
@@ -17,7 +16,7 @@ const golden = JSON.parse(
 }
 
 describe('loadTokenizer', async () => {
-  const tokenizer = await loadTokenizer(MODEL)
+  const tokenizer = await loadTokenizer(ARITH.model)
   for (const { text, ids, decoded } of golden.tokenizer)
     it(`encodes and decodes ${JSON.stringify(text)} as Hugging Face does`, () => {
       assert.deepEqual([...tokenizer.encode(text)], ids)

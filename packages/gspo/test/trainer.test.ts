@@ -1,4 +1,4 @@
-/** The trainer on the demo model: learning, exact resume, cancelling, replay, evaluation. Numbers come from golden arith. */
+/** The trainer on the checkpoint of the golden numbers: learning, exact resume, cancelling, replay, evaluation. Numbers come from golden arith. */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -9,10 +9,10 @@ import type { StepTrace } from '../src/trace/types.ts'
 import { replayRound } from '../src/replay-round.ts'
 import { createTrainer } from '../src/trainer.ts'
 import type { StepRecord, Trainer } from '../src/trainer-types.ts'
-import { ARITH } from './arith.ts'
+import { ARITH, GOLDEN_ARITH } from './arith.ts'
 
 const config: GSPOConfig = {
-  model: ARITH.model,
+  model: GOLDEN_ARITH,
   dataset: ARITH.train,
   prompts_per_step: 4,
   group_size: 4,

@@ -12,6 +12,8 @@ import { writeDeltaFile } from '../src/delta-tools/delta-file.ts'
 /** The repository's root. */
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 export const DEMO_MODEL = join(ROOT, 'packages/node/demo/arith-model')
+/** What the golden adapter was trained on. */
+export const GOLDEN_MODEL = join(ROOT, 'test/golden/arith/model')
 export const GOLDEN_ADAPTER = join(ROOT, 'test/golden/arith/adapter-trl-gspo-500steps')
 
 /** A folder that the test removes. */

@@ -10,7 +10,7 @@ import { mergeAdapter } from '../src/delta-tools/merge.ts'
 import { readPeftFolder, writePeftFolder } from '../src/delta-tools/peft-folder.ts'
 import { addToStored, toBf16 } from '../src/delta-tools/stored-floats.ts'
 import { NodeError } from '../src/errors.ts'
-import { DEMO_MODEL, GOLDEN_ADAPTER, ROOT, smallAdapter, temporaryFolder } from './delta-tools-fixtures.ts'
+import { GOLDEN_ADAPTER, GOLDEN_MODEL, ROOT, smallAdapter, temporaryFolder } from './delta-tools-fixtures.ts'
 
 interface RecordedTensor {
   shape: number[]
@@ -51,7 +51,7 @@ describe('merging', () => {
       join(ROOT, 'test/golden/models/qwen3-tied'),
       join(ROOT, 'test/golden/rl/qwen3-tied/all/adapter'),
     ],
-    ['arith', DEMO_MODEL, GOLDEN_ADAPTER],
+    ['arith', GOLDEN_MODEL, GOLDEN_ADAPTER],
   ]
   for (const [name, model, adapter] of cases) {
     it(`${name} gives what PEFT's merge_and_unload gave`, async (t) => {
@@ -87,7 +87,7 @@ describe('merging', () => {
 
   it('makes a model that answers as base and adapter do, with its tokenizer beside it', async (t) => {
     const out = join(await temporaryFolder(t), 'merged')
-    await mergeAdapter({ model: DEMO_MODEL, adapter: GOLDEN_ADAPTER, out })
+    await mergeAdapter({ model: GOLDEN_MODEL, adapter: GOLDEN_ADAPTER, out })
     assert.ok((await readdir(out)).includes('tokenizer.json'))
     const adapter = await readPeftFolder(GOLDEN_ADAPTER)
     const lora = {
@@ -117,9 +117,9 @@ describe('merging', () => {
         await policy.close()
       }
     }
-    const withAdapter = await logpsOf(DEMO_MODEL, () => flatten(adapter))
+    const withAdapter = await logpsOf(GOLDEN_MODEL, () => flatten(adapter))
     const merged = await logpsOf(out, (policy) => new Float32Array(policy.adapterLayout.length))
-    const base = await logpsOf(DEMO_MODEL, (policy) => new Float32Array(policy.adapterLayout.length))
+    const base = await logpsOf(GOLDEN_MODEL, (policy) => new Float32Array(policy.adapterLayout.length))
     assert.ok(norm(withAdapter, base) > 0.01, 'the adapter matters')
     assert.ok(
       norm(withAdapter, merged) < 1e-4,
@@ -137,7 +137,7 @@ describe('merging', () => {
     )
     const out = join(folder, 'merged')
     await assert.rejects(
-      mergeAdapter({ model: DEMO_MODEL, adapter, out }),
+      mergeAdapter({ model: GOLDEN_MODEL, adapter, out }),
       (error) =>
         error instanceof NodeError &&
         error.code === 'BAD_ADAPTER' &&

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 CASES = {
     "qwen3-tied/qv": ("test/golden/models/qwen3-tied", "test/golden/rl/qwen3-tied/qv/adapter"),
     "qwen3-tied/all": ("test/golden/models/qwen3-tied", "test/golden/rl/qwen3-tied/all/adapter"),
-    "arith": ("packages/node/demo/arith-model", "test/golden/arith/adapter-trl-gspo-500steps"),
+    "arith": ("test/golden/arith/model", "test/golden/arith/adapter-trl-gspo-500steps"),
 }
 
 out = {"versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}}

@@ -85,6 +85,17 @@ describe('a rollout server', () => {
     assert.deepEqual(first?.body['prompt'], [...(trace.groups[0]?.promptIds ?? [])])
   })
 
+  it('says every sampling option, so that none comes from the generation_config.json of the server', async () => {
+    await trainer.step()
+    const { top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty } =
+      completions()[0]?.body ?? {}
+    // -1 is what vLLM and SGLang both take for all tokens.
+    assert.deepEqual(
+      { top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty },
+      { top_p: 1, top_k: -1, min_p: 0, repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0 },
+    )
+  })
+
   it('puts its tokens into the trace, with the end token it left out, and logprobs of this engine', async () => {
     const { trace } = await trainer.step()
     const group = trace.groups[0]?.completions ?? []

@@ -9,7 +9,7 @@ import type { TrainerState } from './checkpoint/state.ts'
 import type { ResolvedConfig } from './config.ts'
 import { checkFinite } from './finite.ts'
 import type { AdapterLayout } from './lora.ts'
-import { LossSums, minibatchGradient } from './minibatch.ts'
+import { LossSums, minibatchGradient, tokensPerUpdate } from './minibatch.ts'
 import type { LossRow } from './minibatch.ts'
 import { adamwUpdate } from './optim/adamw.ts'
 import type { AdamwConfig, ParameterRange } from './optim/adamw.ts'
@@ -86,6 +86,7 @@ async function runUpdates(
   }
   const rows = await lossRows(policy, trace, advantages, config, signal)
   const minibatches = splitMinibatches(rows, trace, config)
+  const numItems = tokensPerUpdate(rows, minibatches.length)
   const parameters = parameterRanges(policy.adapterLayout)
   const scores = new Map<number, TokenScores>()
   const places = new Map(rows.map((row, place) => [row, place]))
@@ -102,6 +103,7 @@ async function runUpdates(
         policy,
         minibatch,
         config,
+        numItems,
         sums,
         signal,
         keepScores,

@@ -45,13 +45,22 @@ export interface MinibatchGradient {
 }
 
 /**
- * The gradient of the loss over one minibatch; adds to `sums`, and tells the scores of each row that it ran.
+ * Tokens that dapo and cispo divide an update's loss by: those of the whole rollout, shared equally among its
+ * minibatches as TRL does it, so that a token counts the same in each.
+ */
+export function tokensPerUpdate(rollout: readonly LossRow[], minibatches: number): number {
+  return Math.max(1, lossTokens(rollout)) / minibatches
+}
+
+/**
+ * The gradient of the loss over one minibatch (`numItems`: see `tokensPerUpdate`); adds to `sums`, and tells the scores of each row that it ran.
  * Rejects with GspoError NON_FINITE, which names the tensor, or the signal's reason.
  */
 export async function minibatchGradient(
   policy: Policy,
   rows: readonly LossRow[],
   config: ResolvedConfig,
+  numItems: number,
   sums: LossSums,
   signal: AbortSignal,
   onScores: (row: LossRow, scores: TokenScores) => void = () => undefined,
@@ -67,7 +76,7 @@ export async function minibatchGradient(
     const tokens = lossTokens(part)
     const shareOfRows = part.length / rows.length
     const weight = microBatchWeight(config, shareOfRows, tokens / Math.max(1, totalTokens))
-    const loss = lossConfigOf(config, totalTokens, balanceWeight(config, shareOfRows, weight))
+    const loss = lossConfigOf(config, numItems, balanceWeight(config, shareOfRows, weight))
     const result = await policy.lossAndGradient(lossBatchOf(part, policy), loss)
     if (!Number.isFinite(result.loss))
       throw new GspoError(
@@ -138,7 +147,7 @@ function microBatchWeight(
       return shareOfTokens
     case 'dapo':
     case 'cispo':
-      // These divide by num_items, the whole minibatch's tokens, already.
+      // These divide by num_items, the same for all micro-batches, already.
       return 1
   }
 }
@@ -170,7 +179,7 @@ function lossBatchOf(rows: readonly LossRow[], policy: Policy): LossBatch {
   }
 }
 
-function lossConfigOf(config: ResolvedConfig, totalTokens: number, balance: number): LossConfig {
+function lossConfigOf(config: ResolvedConfig, numItems: number, balance: number): LossConfig {
   return {
     importance_sampling_level: config.importance_sampling_level,
     loss_type: config.loss_type,
@@ -184,6 +193,6 @@ function lossConfigOf(config: ResolvedConfig, totalTokens: number, balance: numb
     temperature: config.temperature,
     max_completion_length: config.max_completion_length,
     router_aux_loss_coef: balance,
-    num_items: Math.max(1, totalTokens),
+    num_items: numItems,
   }
 }

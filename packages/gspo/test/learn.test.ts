@@ -131,6 +131,15 @@ describe('the updates of a step', () => {
     )
   })
 
+  it('divides by the same share of the rollout tokens in every minibatch, so that tokens count the same', async () => {
+    // TRL 1.13: num_items_in_batch spans the rollout, and its loss divides by that / steps_per_generation: 20 / 4.
+    await run({ steps_per_generation: 4, loss_type: 'dapo' })
+    assert.deepEqual(
+      seen.map(({ batch, loss }) => [batch.rows, loss.num_items]),
+      [0, 1, 2, 3].map(() => [2, 5]),
+    )
+  })
+
   it('warms up over its first updates and follows the schedule after them', async () => {
     const decay = { lr_scheduler_type: 'linear', warmup_steps: 4, max_steps: 8, num_iterations: 2 } as const
     // The second update of a step is what its statistics show: 1/4 of the peak, then the sixth 3/4 on the way down.

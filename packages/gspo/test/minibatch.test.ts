@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { resolveConfig } from '../src/config.ts'
-import { LossSums, minibatchGradient, type LossRow } from '../src/minibatch.ts'
+import { LossSums, minibatchGradient, tokensPerUpdate, type LossRow } from '../src/minibatch.ts'
 import { loadPolicy, type LossBatch, type LossConfig, type Policy } from '../src/policy.ts'
 import { buildTokenBatch } from '../src/rollout/token-batch.ts'
 
@@ -57,6 +57,7 @@ describe('the load-balancing loss of a minibatch', () => {
             policy,
             ROWS,
             { ...config, router_aux_loss_coef: coefficient },
+            tokensPerUpdate(ROWS, 1),
             new LossSums(),
             new AbortController().signal,
           )

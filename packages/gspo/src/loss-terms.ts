@@ -40,7 +40,7 @@ function tokenShare(config: LossConfig, sizes: { rows: number; length: number; t
       return 1 / Math.max(total, 1)
     case 'dapo':
     case 'cispo':
-      return 1 / Math.max(config.num_items ?? total, 1)
+      return 1 / (config.num_items ?? Math.max(total, 1))
     case 'dr_grpo':
       return 1 / (rows * config.max_completion_length)
     case 'luspo':
@@ -77,11 +77,15 @@ export function lossFeeds(
   return feeds
 }
 
-/** Means as TRL logs them: over sequences where the ratio is a sequence's, else over real tokens. */
+/**
+ * Means as TRL logs them: over sequences where the ratio is a sequence's, else over real tokens. What counts as clipped
+ * is what the loss type clips: cispo's ratios above epsilon_high itself, and nothing with sapo.
+ */
 export function lossMetrics(batch: LossBatch, config: LossConfig, scores: TokenScores): LossMetrics {
   const { rows, completionLength, completionMask, advantages, refLogps } = batch
   const oldLogps = batch.oldLogps ?? scores.logps
   const isSequence = config.importance_sampling_level === 'sequence'
+  const { lower, upper } = clipBounds(config)
   const ratio = new MeanOf()
   const low = new MeanOf()
   const high = new MeanOf()
@@ -89,8 +93,8 @@ export function lossMetrics(batch: LossBatch, config: LossConfig, scores: TokenS
   const entropy = new MeanOf()
   const count = (value: number, advantage: number): void => {
     ratio.add(value)
-    low.add(value < 1 - config.epsilon && advantage < 0 ? 1 : 0)
-    high.add(value > 1 + config.epsilon_high && advantage > 0 ? 1 : 0)
+    low.add(value < lower && advantage < 0 ? 1 : 0)
+    high.add(value > upper && advantage > 0 ? 1 : 0)
   }
   for (let row = 0; row < rows; row++) {
     const advantage = advantages[row] ?? 0
@@ -114,6 +118,23 @@ export function lossMetrics(batch: LossBatch, config: LossConfig, scores: TokenS
     clipRatioHigh: high.mean,
     kl: kl.mean,
     entropy: entropy.mean,
+  }
+}
+
+/** Ratios below or above which a loss type clips. */
+function clipBounds(config: LossConfig): { lower: number; upper: number } {
+  const { lower, upper } = lossScalars(config)
+  switch (config.loss_type) {
+    case 'sapo':
+      return { lower: -Infinity, upper: Infinity }
+    case 'cispo':
+      return { lower: -Infinity, upper }
+    case 'grpo':
+    case 'bnpo':
+    case 'dapo':
+    case 'dr_grpo':
+    case 'luspo':
+      return { lower, upper }
   }
 }
 

@@ -20,21 +20,26 @@ export interface Advantages {
   readonly groupDeviations: number[]
 }
 
-/** Mean (NaN of none) and deviation (n - 1; NaN of fewer than two) of the numbers that are not NaN. */
+/**
+ * Mean (NaN of none) and deviation (n - 1; NaN of fewer than two) of the numbers that are not NaN. Of equal numbers the
+ * mean is that number and the deviation 0 exactly: 0.1 + 0.1 + 0.1 is not 3 * 0.1 in binary, but a difference of 0 is 0.
+ */
 export function momentsOf(
   values: ArrayLike<number>,
   from = 0,
   to = values.length,
 ): { mean: number; deviation: number } {
   let count = 0
+  let first = NaN
   let sum = 0
   for (let i = from; i < to; i++) {
     const value = values[i] ?? NaN
     if (Number.isNaN(value)) continue
-    sum += value
+    if (count === 0) first = value
+    sum += value - first
     count++
   }
-  const mean = count === 0 ? NaN : sum / count
+  const mean = first + sum / Math.max(1, count)
   let squares = 0
   for (let i = from; i < to; i++) {
     const value = values[i] ?? NaN

@@ -55,6 +55,12 @@ describe('computeAdvantages', () => {
   })
   it('gives a group of equal rewards exactly zero', () => {
     assert.deepEqual(computeAdvantages([1, 1, 1, 1], 4, 'group').values, new Float32Array(4))
+    // 0.1 + 0.1 + 0.1 is 0.30000000000000004 in binary: a third of it is no 0.1.
+    for (const reward of [0.1, 0.7, 1.1, -1e9 / 7])
+      for (const size of [3, 6, 7]) {
+        const { values, groupDeviations } = computeAdvantages(new Array(size).fill(reward), size, 'group')
+        assert.deepEqual([values, groupDeviations], [new Float32Array(size), [0]])
+      }
   })
   it('gives a group without any score exactly zero', () => {
     assert.deepEqual(computeAdvantages([NaN, NaN], 2, 'batch').values, new Float32Array(2))

@@ -18,6 +18,7 @@ import {
   DEFAULT_QUANT_BLOCK,
   DEFAULT_REWARD_BATCH_SIZE,
   DEFAULT_REWARD_TIMEOUT_MS,
+  DEFAULT_SAMPLE_TIMEOUT_MS,
   DEFAULT_ROLLOUT_CONCURRENCY,
   DEFAULT_ROLLOUT_TIMEOUT_MS,
   DEFAULT_THREADS,
@@ -38,6 +39,10 @@ const rewardBase = {
   timeout_ms: milliseconds.default(DEFAULT_REWARD_TIMEOUT_MS).describe('Deadline of one call, milliseconds'),
 }
 
+const sampleTimeout = milliseconds
+  .default(DEFAULT_SAMPLE_TIMEOUT_MS)
+  .describe('Processor time that one completion may take, milliseconds; over it the completion has no score')
+
 const moduleReward = z.strictObject({ module: z.string().min(1), ...rewardBase })
 
 const namedReward = z.discriminatedUnion('name', [
@@ -52,11 +57,13 @@ const namedReward = z.discriminatedUnion('name', [
     pattern: z.string(),
     flags: z.string().default('u'),
     match_answer: z.boolean().default(false),
+    sample_timeout_ms: sampleTimeout,
     ...rewardBase,
   }),
   z.strictObject({
     name: z.literal('json'),
     schema: z.union([z.string(), z.record(z.string(), z.unknown())]).optional(),
+    sample_timeout_ms: sampleTimeout,
     ...rewardBase,
   }),
   z.strictObject({

@@ -40,6 +40,18 @@ export const DEFAULT_MAX_DECODING_ROWS = 256
 /** Deadline of one call of a reward function, milliseconds: long enough for a judge model, short enough to notice a hang. */
 export const DEFAULT_REWARD_TIMEOUT_MS = 60_000
 
+/**
+ * Processor time that one completion may take of a pattern or a schema, milliseconds: hundreds of times what an honest
+ * one takes, so that no machine's speed decides whether a completion has a score.
+ */
+export const DEFAULT_SAMPLE_TIMEOUT_MS = 200
+
+/** Times a sample is tried whose time went to other processes: a stopped machine must not cost it its score. */
+export const SAMPLE_TIME_TRIES = 5
+
+/** How long a reward module may take to answer that it stops, milliseconds; one that is silent holds its thread and is ended. */
+export const REWARD_STOP_GRACE_MS = 500
+
 /** Samples in one request to a reward endpoint. */
 export const DEFAULT_REWARD_BATCH_SIZE = 64
 

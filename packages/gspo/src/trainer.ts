@@ -22,6 +22,7 @@ import { loadPolicy } from './policy.ts'
 import type { Policy } from './policy-types.ts'
 import { replaySteps } from './replay.ts'
 import { createRewards } from './rewards/create.ts'
+import { closeRewards } from './rewards/score.ts'
 import { rollout, rolloutOptionsOf } from './rollout/rollout.ts'
 import type { Completion, RolloutPrompt } from './rollout/rollout.ts'
 import { pushAdapter, serverRollout } from './rollout/server-rollout.ts'
@@ -43,7 +44,9 @@ const NEVER = new AbortController().signal
 export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
   const resolved = resolveConfig(config)
   // Cheap checks come before the model is loaded, so that a typing error shows at once.
+  await using undo = new AsyncDisposableStack()
   const rewards = await createRewards(resolved.rewards)
+  undo.defer(() => closeRewards(rewards))
   const dataset = await loadDataset(
     typeof resolved.dataset === 'string' ? [resolved.dataset] : resolved.dataset,
   )
@@ -59,25 +62,23 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     gradientCheckpointing: resolved.gradient_checkpointing,
     ...(resolved.memory_limit_mb === undefined ? {} : { memoryLimitMb: resolved.memory_limit_mb }),
   })
-  try {
-    checkSampling(resolved, policy)
-    checkPromptLengths(dataset.rows, tokenizer, {
-      maxPositions: policy.model.maxPositions,
-      completionLength: resolved.max_completion_length,
-    })
-    const adapter =
-      resolved.adapter === undefined
-        ? policy.initialAdapter(resolved.adapter_seed)
-        : await readAdapterFolder(resolved.adapter, {
-            layout: policy.adapterLayout,
-            lora: loraConfigOf(resolved),
-          })
-    const order = createDataOrder(dataset.rows.length, resolved.seed, resolved.shuffle_dataset)
-    return localTrainer({ config: resolved, policy, tokenizer, dataset, order, rewards }, adapter)
-  } catch (error) {
-    await policy.close()
-    throw error
-  }
+  undo.defer(() => policy.close())
+  checkSampling(resolved, policy)
+  checkPromptLengths(dataset.rows, tokenizer, {
+    maxPositions: policy.model.maxPositions,
+    completionLength: resolved.max_completion_length,
+  })
+  const adapter =
+    resolved.adapter === undefined
+      ? policy.initialAdapter(resolved.adapter_seed)
+      : await readAdapterFolder(resolved.adapter, {
+          layout: policy.adapterLayout,
+          lora: loraConfigOf(resolved),
+        })
+  const order = createDataOrder(dataset.rows.length, resolved.seed, resolved.shuffle_dataset)
+  const trainer = localTrainer({ config: resolved, policy, tokenizer, dataset, order, rewards }, adapter)
+  undo.move()
+  return trainer
 }
 
 /** A limit under which no group could ever be sampled shows now, whatever the prompts. */
@@ -155,6 +156,7 @@ function localTrainer(workshop: Workshop, adapter: Float32Array): Trainer {
       mutex.run(async () => {
         if (closed) return
         closed = true
+        await closeRewards(workshop.rewards)
         await policy.close()
       }),
   }

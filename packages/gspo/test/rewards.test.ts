@@ -13,7 +13,7 @@ import {
   regexMatch,
 } from '../src/rewards/built-in.ts'
 import { createRewards } from '../src/rewards/create.ts'
-import { scoreSamples } from '../src/rewards/score.ts'
+import { closeRewards, scoreSamples } from '../src/rewards/score.ts'
 import type { WeightedReward } from '../src/rewards/score.ts'
 import type { RewardFunction, RewardSample } from '../src/rewards/types.ts'
 
@@ -160,6 +160,87 @@ describe('scoreSamples', () => {
   })
 })
 
+describe('rewards with a limit of time a sample', () => {
+  const loadOne = (config: Parameters<typeof createRewards>[0][number]): Promise<WeightedReward[]> =>
+    createRewards([config])
+  // Exponential in the letters before the b: 2^60 ways to cut them.
+  const endless = `${'a'.repeat(60)}b`
+
+  it('a pattern that backtracks without end costs its completion the score, not the run', async () => {
+    const rewards = await loadOne({
+      name: 'regex',
+      pattern: '(a+)+$',
+      flags: 'u',
+      match_answer: false,
+      weight: 1,
+      timeout_ms: 60_000,
+      sample_timeout_ms: 20,
+    })
+    const scored = await scoreSamples(
+      [sample('aa'), sample(endless), sample('b'), sample('ba')],
+      rewards,
+      never,
+    )
+    assert.deepEqual([...scored.rewards], [1, NaN, 0, 1])
+    assert.deepEqual(
+      scored.failures.map(({ sample: place, reward }) => [place, reward]),
+      [[1, 'regex']],
+    )
+    assert.match(scored.failures[0]?.message ?? '', /the pattern \(a\+\)\+\$ took more than 20 ms/)
+    assert.ok(!(scored.failures[0]?.message ?? '').includes('aaa'), 'the completion stays out of the message')
+  })
+  it('so does a pattern inside a JSON schema', async () => {
+    const rewards = await loadOne({
+      name: 'json',
+      schema: { type: 'string', pattern: '^(a+)+$' },
+      weight: 1,
+      timeout_ms: 60_000,
+      sample_timeout_ms: 20,
+    })
+    const scored = await scoreSamples([sample('"aa"'), sample(`"${endless}"`), sample('"b"')], rewards, never)
+    assert.deepEqual([...scored.rewards], [1, NaN, 0])
+    assert.match(scored.failures[0]?.message ?? '', /the schema took more than 20 ms/)
+  })
+  it('a cancel is heard between completions that take all their time', async () => {
+    const [weightedReward] = await loadOne({
+      name: 'regex',
+      pattern: '(a+)+$',
+      flags: 'u',
+      match_answer: false,
+      weight: 1,
+      timeout_ms: 60_000,
+      sample_timeout_ms: 5,
+    })
+    assert.ok(weightedReward)
+    const cancel = new AbortController()
+    let seen = 0
+    const watched: WeightedReward = {
+      ...weightedReward,
+      reward: {
+        ...weightedReward.reward,
+        score: async (samples, call) => {
+          setImmediate(() => cancel.abort(new Error('stop')))
+          const scores = await weightedReward.reward.score(samples, call)
+          seen = scores.filter(
+            (score) => score instanceof Error && score.message.includes('took more'),
+          ).length
+          return scores
+        },
+      },
+    }
+    await assert.rejects(
+      scoreSamples(
+        Array.from({ length: 50 }, () => sample(endless)),
+        [watched],
+        cancel.signal,
+      ),
+      /stop/,
+    )
+    await new Promise(setImmediate)
+    assert.ok(seen < 50, `${seen} of 50 were matched after the cancel`)
+  })
+})
+
 describe('reward modules', () => {
   let dir = ''
   const write = async (name: string, text: string): Promise<string> => {
@@ -167,12 +248,21 @@ describe('reward modules', () => {
     await writeFile(path, text)
     return path
   }
+  const opened: WeightedReward[] = []
+  const load = async (module: string, timeoutMs = 60_000): Promise<WeightedReward[]> => {
+    const rewards = await createRewards([{ module, weight: 1, timeout_ms: timeoutMs }])
+    opened.push(...rewards)
+    return rewards
+  }
   const score = async (module: string, samples: RewardSample[]) =>
-    scoreSamples(samples, await createRewards([{ module, weight: 1, timeout_ms: 60_000 }]), never)
+    scoreSamples(samples, await load(module), never)
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'gspo-rewards-'))
   })
-  after(() => rm(dir, { recursive: true }))
+  after(async () => {
+    await closeRewards(opened)
+    await rm(dir, { recursive: true })
+  })
 
   it('takes a TypeScript function of one sample, sync or async', async () => {
     const sync = await write(
@@ -216,10 +306,60 @@ describe('reward modules', () => {
       'late.ts',
       'export default (s: { completion: string }) => s.completion === "b" ? new Promise(() => undefined) : 1',
     )
-    const rewards = await createRewards([{ module: path, weight: 1, timeout_ms: 20 }])
-    const scored = await scoreSamples([sample('a'), sample('b'), sample('c')], rewards, never)
+    const late = (await load(path)).map((reward) => ({ ...reward, timeoutMs: 20 }))
+    const scored = await scoreSamples([sample('a'), sample('b'), sample('c')], late, never)
     assert.deepEqual([...scored.rewards], [1, NaN, 1])
     assert.deepEqual(scored.failures, [{ sample: 1, reward: 'late.ts', message: 'no answer within 20 ms' }])
+  })
+  it('ends the thread of a function that never returns, names the sample, keeps what it had, and goes on', async () => {
+    const path = await write(
+      'endless.ts',
+      'let calls = 0\nexport default (s: { completion: string }) => { calls++; if (s.completion === "b") for (;;); return calls }',
+    )
+    const rewards = (await load(path)).map((reward) => ({ ...reward, timeoutMs: 20 }))
+    const scored = await scoreSamples([sample('a'), sample('b'), sample('c')], rewards, never)
+    assert.deepEqual([...scored.rewards], [1, NaN, NaN])
+    const [blamed, after] = scored.failures
+    assert.equal(blamed?.sample, 1)
+    assert.match(blamed.message, /^no answer within 20 ms: it never gave its thread back/)
+    assert.match(after?.message ?? '', /never returned from sample 1 of the same call/)
+    const patient = rewards.map((reward) => ({ ...reward, timeoutMs: 60_000 }))
+    const again = await scoreSamples([sample('a'), sample('c')], patient, never)
+    assert.deepEqual([...again.rewards], [1, 2], 'a fresh module counts from the beginning')
+  })
+  it('a batch function that never returns fails its call, and its list is usable afterwards', async () => {
+    const path = await write(
+      'endless-batch.mjs',
+      'export default [{ name: "stuck", batch: (s) => { if (s[0].completion === "b") for (;;); return s.map(() => 1) } }, { name: "fine", batch: async (s) => s.map(() => 2) }]',
+    )
+    const rewards = (await load(path)).map((reward) => ({ ...reward, timeoutMs: 20 }))
+    const scored = await scoreSamples([sample('b')], rewards, never)
+    assert.match(scored.failures[0]?.message ?? '', /never gave its thread back/)
+    const patient = rewards.map((reward) => ({ ...reward, timeoutMs: 60_000 }))
+    assert.deepEqual((await scoreSamples([sample('a')], patient, never)).components, [[1, 2]])
+  })
+  it('a module that ends its thread, or throws outside a call, fails the call and not the process', async () => {
+    const exits = await write('exits.mjs', 'export default () => process.exit(3)')
+    const strays = await write(
+      'strays.mjs',
+      'export default () => new Promise(() => setImmediate(() => { throw new Error("stray") }))',
+    )
+    assert.match((await score(exits, [sample('a')])).failures[0]?.message ?? '', /ended with code 3/)
+    assert.match(
+      (await score(strays, [sample('a')])).failures[0]?.message ?? '',
+      /^stray; the module is loaded afresh/,
+    )
+  })
+  it('a cancel does not wait for a function that never returns', async () => {
+    const path = await write('stuck.mjs', 'export default () => { for (;;); }')
+    const cancel = new AbortController()
+    const scoring = scoreSamples([sample('a')], await load(path), cancel.signal)
+    cancel.abort(new Error('stop'))
+    await assert.rejects(scoring, /stop/)
+  })
+  it('refuses a module that does not end loading', async () => {
+    const path = await write('loads-for-ever.mjs', 'for (;;);\nexport default () => 1')
+    await assert.rejects(load(path, 200), { code: 'BAD_REWARD', message: /did not load within 200 ms/ })
   })
   it('refuses a missing file, a broken one and a wrong export before training starts', async () => {
     await assert.rejects(score(join(dir, 'none.ts'), []), { code: 'BAD_REWARD', message: /none\.ts/ })

@@ -2,7 +2,7 @@
  * The local steps of a round: from one shared state, on this node's own data, each in the trace before the next begins.
  * What they changed becomes a delta later: with overlap only once the round before it has committed.
  */
-import { GspoError, type StepStats } from '@gym-node/gspo'
+import { GspoError, type StepRecord, type StepStats } from '@gym-node/gspo'
 import { NodeError } from './errors.ts'
 import type { LoopParts } from './loop-parts.ts'
 import type { TraceFile } from './state/trace-file.ts'
@@ -51,6 +51,7 @@ export async function takeSteps(
       await trace?.append(record.trace)
       steps.push(record.stats)
       emit({ type: 'step', round, stats: record.stats })
+      for (const message of rewardTrouble(record)) emit({ type: 'error', code: 'REWARD_FAILED', message })
       for (const sample of record.samples) emit({ type: 'rollout', step: record.stats.step, ...sample })
     }
     const adapterAfter = await trainer.readAdapter()
@@ -91,6 +92,17 @@ async function repeatSteps(
     await trace.restart()
     return []
   }
+}
+
+/** What an operator reads of a step's rewards that failed: one line a reward, with the first place. Pure. */
+export function rewardTrouble({ stats, rewardFailures }: StepRecord): string[] {
+  return [...new Set(rewardFailures.map(({ reward }) => reward))].map((reward) => {
+    const [first, ...others] = rewardFailures.filter((failure) => failure.reward === reward)
+    const place = `data position ${first?.dataPosition}, completion ${first?.completion}`
+    const more =
+      others.length === 0 ? '' : ` (and ${others.length} more; ${stats.unscorable} unscorable in all)`
+    return `step ${stats.step}: reward ${reward} gave no score at ${place}: ${first?.message}${more}`
+  })
 }
 
 /** a - b, refusing a number that is not finite: such a delta would poison every node. */

@@ -16,7 +16,7 @@ export function exactMatch(sample: RewardSample): Score {
 const NUMBER = /[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+/g
 
 /** A fraction as LaTeX writes it, of two plain numbers. */
-const FRACTION = /^\s*([-+]?)\s*\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}\s*$/
+const FRACTION = /^([-+]?)\s*\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}$/
 
 /**
  * The number a text ends on: what follows the last `####` (GSM8K's mark) or stands in the last `\boxed{}` where there
@@ -29,7 +29,7 @@ export function finalNumber(text: string): number | undefined {
   if (boxed < 0) return numberOf(text.match(NUMBER)?.at(-1))
   const content = braced(text, boxed + 7)
   if (content === undefined) return undefined
-  const [, sign, above, below] = FRACTION.exec(content) ?? []
+  const [, sign, above, below] = FRACTION.exec(content.trim()) ?? []
   if (above === undefined || below === undefined) return firstNumber(content)
   const [numerator, denominator] = [firstNumber(above), firstNumber(below)]
   if (numerator === undefined || denominator === undefined) return undefined

@@ -5,39 +5,51 @@ import { MAX_TIMER_MS } from '../defaults.ts'
 import { GspoError } from '../errors.ts'
 import { exactMatch, jsonValid, lengthPenalty, numericMatch, regexMatch } from './built-in.ts'
 import type { Scorer } from './built-in.ts'
+import { boundedReward } from './bounded.ts'
 import { httpReward } from './http.ts'
 import { loadRewardModule } from './module.ts'
+import { closeRewards } from './score.ts'
 import type { WeightedReward } from './score.ts'
 import type { RewardFunction } from './types.ts'
 
-/** Builds every configured reward. Throws GspoError BAD_CONFIG, BAD_REWARD or FILE_MISSING. */
+/** Builds every configured reward; `closeRewards` gives back what they hold. Throws GspoError BAD_CONFIG, BAD_REWARD or FILE_MISSING. */
 export async function createRewards(configs: readonly RewardConfig[]): Promise<WeightedReward[]> {
   const rewards: WeightedReward[] = []
-  for (const config of configs) {
-    for (const reward of await createReward(config)) {
-      const timeoutMs = 'name' in config && config.name === 'http' ? httpDeadline(config) : config.timeout_ms
-      rewards.push({ reward, weight: config.weight, timeoutMs })
+  try {
+    for (const config of configs) {
+      for (const reward of await createReward(config)) {
+        const timeoutMs =
+          'name' in config && config.name === 'http' ? httpDeadline(config) : config.timeout_ms
+        rewards.push({ reward, weight: config.weight, timeoutMs })
+      }
     }
+  } catch (error) {
+    await closeRewards(rewards)
+    throw error
   }
   return rewards
 }
 
 async function createReward(config: RewardConfig): Promise<RewardFunction[]> {
-  if ('module' in config) return loadRewardModule(config.module)
+  if ('module' in config) return loadRewardModule(config.module, config.timeout_ms)
   switch (config.name) {
     case 'exact_match':
       return [builtIn(config.name, exactMatch)]
     case 'numeric':
       return [builtIn(config.name, numericMatch(config.tolerance))]
     case 'regex':
-      return [builtIn(config.name, regexMatch(config.pattern, config.flags, config.match_answer))]
-    case 'json':
       return [
-        builtIn(
+        boundedReward(
           config.name,
-          jsonValid(typeof config.schema === 'string' ? await readSchema(config.schema) : config.schema),
+          `the pattern ${config.pattern}`,
+          config.sample_timeout_ms,
+          regexMatch(config.pattern, config.flags, config.match_answer),
         ),
       ]
+    case 'json': {
+      const schema = typeof config.schema === 'string' ? await readSchema(config.schema) : config.schema
+      return [boundedReward(config.name, 'the schema', config.sample_timeout_ms, jsonValid(schema))]
+    }
     case 'length':
       return [builtIn(config.name, lengthPenalty(config.max_tokens, config.soft_tokens))]
     case 'http':

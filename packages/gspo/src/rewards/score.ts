@@ -75,8 +75,8 @@ async function callReward(
   const timer = setTimeout(() => {
     const late = new Error(`no answer within ${timeoutMs} ms`)
     deadline.abort(late)
-    // A reward that scores sample by sample gives, within this turn, what it has; only then is all of it late.
-    setImmediate(reject, late)
+    // One that ends itself gives what it has; nobody else is waited for.
+    if (reward.endsItself !== true) reject(late)
   }, timeoutMs)
   const cancel = (): void => reject(new Error('cancelled'))
   signal.addEventListener('abort', cancel, { once: true })
@@ -94,4 +94,9 @@ async function callReward(
 function describeFailure(score: unknown): string {
   if (score instanceof Error) return score.message
   return `returned ${typeof score === 'number' ? String(score) : typeof score}, expected a finite number or null`
+}
+
+/** Gives back what the rewards hold; idempotent. */
+export async function closeRewards(rewards: readonly WeightedReward[]): Promise<void> {
+  for (const { reward } of rewards) await reward.close?.()
 }

@@ -37,6 +37,10 @@ export interface RewardFunction {
    * all of them.
    */
   score(samples: readonly RewardSample[], call: RewardCall): Promise<(Score | Error)[]>
+  /** Whether `score` ends soon after the call's signal whatever happens, so that the scores it has then are waited for. */
+  readonly endsItself?: boolean
+  /** Gives back what it holds; idempotent. */
+  close?(): Promise<void>
 }
 
 /** A reward function written by a user, one sample a call. */

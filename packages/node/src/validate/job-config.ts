@@ -25,7 +25,14 @@ export const LOCAL_KEYS: readonly string[] = [
 ]
 
 /** Settings of a reward that are a worker's own: how it is reached, not what it answers. */
-const LOCAL_REWARD_KEYS = new Set(['headers', 'timeout_ms', 'batch_size', 'retries', 'url'])
+const LOCAL_REWARD_KEYS = new Set([
+  'headers',
+  'timeout_ms',
+  'sample_timeout_ms',
+  'batch_size',
+  'retries',
+  'url',
+])
 
 type Reward = ResolvedConfig['rewards'][number]
 

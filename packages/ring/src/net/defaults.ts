@@ -115,5 +115,18 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
 /** What a relay lets an end send ahead on one stream: what it must keep in memory while that stream is paused. */
 export const RELAY_STREAM_WINDOW_BYTES = 2 * 1024 * 1024
 
+/** Dials of known peers at once, fewer than libp2p's own limit: a dial that waits there runs out of time. */
+export const TARGET_DIALS = 24
+
+/** Of these, dials of peers that others spoke of and nobody here has met. */
+export const HEARSAY_DIALS = 8
+
+/** With more peers to dial than this, those that are not in the ring wait as long as hearsay does. */
+export const FEW_TARGETS = 64
+
+/** Who may speak of a peer that has not spoken for itself, and addresses taken from each: both fill memory. */
+export const HEARSAY_TELLERS = 4
+export const HEARSAY_ADDRESSES = 8
+
 /** Longest wait between dials of a peer that others spoke of and nobody here has met: their lies must cost little. */
 export const HEARSAY_REDIAL_MAX_MS = 60_000

@@ -1,9 +1,13 @@
-/** Whom to dial and when: every known address list is tried until somebody is connected there, with a growing wait. */
+/**
+ * Whom to dial and when: every known address list is tried until somebody is connected there, with a growing wait.
+ * Members of the ring go first, and what nobody here has met gets a few dials at once: a thousand made-up peers must
+ * not keep this node from those that exist.
+ */
 import { multiaddr } from '@multiformats/multiaddr'
 import { peerIdFromString } from '@libp2p/peer-id'
 import type { Libp2p } from '@libp2p/interface'
 import { DIAL_TIMEOUT_MS, REDIAL_MAX_MS, REDIAL_MIN_MS } from '../defaults.ts'
-import { HEARSAY_REDIAL_MAX_MS } from './defaults.ts'
+import { FEW_TARGETS, HEARSAY_DIALS, HEARSAY_REDIAL_MAX_MS, TARGET_DIALS } from './defaults.ts'
 import type { RingLogger } from '../types.ts'
 import type { NetCounters, PeerSource } from './net-counters.ts'
 
@@ -12,19 +16,26 @@ export interface DialOptions {
   readonly node: Libp2p
   readonly counters: NetCounters
   readonly logger: RingLogger
-  /** a dial reached this peer */
-  readonly onReached: (peer: string, source: PeerSource) => void
+  /** a dial reached this peer at this address */
+  readonly onReached: (peer: string, source: PeerSource, address: string) => void
+  /** peers that this node's ring needs */
+  readonly isMember: (peer: string) => boolean
   /** in a private network a failed handshake most likely means another key; said once per target */
   readonly isPrivate: boolean
 }
 
+/** What to dial in an attempt, counted from 0; none when the peer has been forgotten. */
+export type DialList = (attempt: number) => readonly string[]
+
 interface Target {
-  readonly addresses: () => readonly string[]
+  readonly name: string
+  readonly addresses: DialList
   readonly source: PeerSource
   /** who lives there: known from the start, or who answered last time */
   peer: string | null
   nextAt: number
   waitMs: number
+  attempts: number
   busy: boolean
   warned: boolean
   /** it was connected once, from either side, so somebody does live there */
@@ -43,16 +54,18 @@ export class DialTargets {
   /** Adds a target under a name; one that is there already stays as it is. */
   add(
     name: string,
-    addresses: () => readonly string[],
+    addresses: DialList,
     { source, peer, delayMs }: { source: PeerSource; peer: string | null; delayMs: number },
   ): void {
     if (this.#targets.has(name)) return
     this.#targets.set(name, {
+      name,
       addresses,
       source,
       peer,
       nextAt: performance.now() + delayMs,
       waitMs: REDIAL_MIN_MS,
+      attempts: 0,
       busy: false,
       warned: false,
       wasMet: false,
@@ -67,12 +80,35 @@ export class DialTargets {
     target.wasMet = true
   }
 
-  /** Starts every dial that is due. */
+  /** Starts the dials that are due: members first, then what has failed least, a bounded number at once. */
   dialDue(): void {
     const now = performance.now()
+    let [room, hearsayRoom] = [TARGET_DIALS, HEARSAY_DIALS]
+    const due: Target[] = []
     for (const target of this.#targets.values()) {
-      if (!target.busy && now >= target.nextAt && !this.#isConnected(target)) void this.#dial(target)
+      if (target.busy) {
+        room -= 1
+        if (isHearsay(target)) hearsayRoom -= 1
+      } else if (now >= target.nextAt && !this.#isConnected(target)) due.push(target)
     }
+    due.sort((a, b) => this.#rank(a) - this.#rank(b) || a.waitMs - b.waitMs || a.nextAt - b.nextAt)
+    for (const target of due) {
+      if (room <= 0) return
+      if (isHearsay(target)) {
+        if (hearsayRoom <= 0) continue
+        hearsayRoom -= 1
+      }
+      room -= 1
+      void this.#dial(target)
+    }
+  }
+
+  #rank({ peer, source }: Target): number {
+    return source === 'bootstrap' || this.#isMember(peer) ? 0 : 1
+  }
+
+  #isMember(peer: string | null): boolean {
+    return peer !== null && this.#o.isMember(peer)
   }
 
   #isConnected({ peer }: Target): boolean {
@@ -81,22 +117,30 @@ export class DialTargets {
 
   async #dial(target: Target): Promise<void> {
     const { node, counters } = this.#o
-    const addresses = target.addresses().map((address) => multiaddr(address))
+    const addresses = target.addresses(target.attempts)
+    if (addresses.length === 0) {
+      this.#targets.delete(target.name)
+      return
+    }
+    target.attempts += 1
     target.busy = true
     try {
-      if (addresses.length > 0) {
-        counters.dials += 1
-        const connection = await node.dial(addresses, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
-        target.peer = connection.remotePeer.toString()
-        target.warned = false
-        target.wasMet = true
-        this.#o.onReached(target.peer, target.source)
-      }
+      counters.dials += 1
+      const connection = await node.dial(
+        addresses.map((address) => multiaddr(address)),
+        { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) },
+      )
+      target.peer = connection.remotePeer.toString()
+      target.warned = false
+      target.wasMet = true
+      this.#o.onReached(target.peer, target.source, connection.remoteAddr.toString())
       target.waitMs = REDIAL_MIN_MS * 4
     } catch (cause) {
-      const isHearsay = target.source === 'peer' && !target.wasMet
-      target.waitMs = Math.min(isHearsay ? HEARSAY_REDIAL_MAX_MS : REDIAL_MAX_MS, target.waitMs * 2)
-      this.#onFailed(target, cause)
+      const isUrgent = target.source === 'bootstrap' || this.#isMember(target.peer)
+      const isFewAndMet = this.#targets.size <= FEW_TARGETS && !isHearsay(target)
+      const most = isUrgent || isFewAndMet ? REDIAL_MAX_MS : HEARSAY_REDIAL_MAX_MS
+      target.waitMs = Math.min(most, target.waitMs * 2)
+      this.#onFailed(target, addresses, cause)
     } finally {
       target.busy = false
       target.nextAt = performance.now() + target.waitMs
@@ -104,10 +148,9 @@ export class DialTargets {
   }
 
   /** At debug, as absent peers are normal; what an operator must mend is said once, as a warning. */
-  #onFailed(target: Target, cause: unknown): void {
+  #onFailed(target: Target, addresses: readonly string[], cause: unknown): void {
     const { counters, logger, isPrivate } = this.#o
     const why = counters.failed(cause)
-    const addresses = target.addresses()
     if (target.warned || (why !== 'handshake' && why !== 'wrong_peer')) {
       logger.debug({ err: cause, why, addresses }, 'dial failed')
       return
@@ -122,4 +165,9 @@ export class DialTargets {
       : 'no handshake with the peer at this address: is it a gym node, and not one of a private network (swarm key)?'
     logger.warn({ addresses, why }, advice)
   }
+}
+
+/** Others spoke of it, and nobody here has met it. */
+function isHearsay({ source, wasMet }: Target): boolean {
+  return !wasMet && (source === 'peer' || source === 'dht' || source === 'mdns')
 }

@@ -44,6 +44,8 @@ export interface MeshOptions {
   readonly waitsForHolePunch: boolean
   readonly isPrivate: boolean
   readonly isAllowed: (peer: string) => boolean
+  /** whether a peer is in the view that this node is in */
+  readonly isMember: (peer: string) => boolean
   readonly handlers: MeshHandlers
 }
 
@@ -71,11 +73,11 @@ export class PeerMesh {
     const { node, limits, counters, logger, isPrivate } = options
     this.#o = options
     this.#self = node.peerId.toString()
-    this.#known = new KnownPeers(limits, counters)
-    const onReached = (peer: string, source: PeerSource): void => {
-      this.#known.learn({ peer, addresses: [] }, source)
-    }
-    this.#targets = new DialTargets({ node, counters, logger, isPrivate, onReached })
+    const isConnected = (peer: string): boolean => this.#channels.has(peer) || options.isMember(peer)
+    this.#known = new KnownPeers(limits, counters, isConnected)
+    const onReached = this.#known.noteReached.bind(this.#known)
+    const { isMember } = options
+    this.#targets = new DialTargets({ node, counters, logger, isPrivate, onReached, isMember })
     const heardAt = (peer: string): number | null => this.#channels.get(peer)?.heardAt ?? null
     this.#life = new LifeCheck({ node, silentMs: options.peerTimeoutMs, heardAt, logger })
   }
@@ -139,11 +141,12 @@ export class PeerMesh {
     return this.#known.addressesOf(peer)
   }
 
-  /** Remembers where a peer of the job can be dialled, and dials it. */
-  learn(known: KnownPeer, source: PeerSource): void {
+  /** Remembers where `teller` says that a peer of the job can be dialled, and dials it. */
+  learn(known: KnownPeer, source: PeerSource, teller: string = source): void {
     const { peer } = known
-    if (peer === this.#self || !this.#o.isAllowed(peer) || !this.#known.learn(known, source)) return
-    this.#targets.add(peer, () => this.#known.addressesOf(peer), { source, peer, delayMs: 0 })
+    if (peer === this.#self || !this.#o.isAllowed(peer) || !this.#known.learn(known, source, teller)) return
+    const addresses = (attempt: number): readonly string[] => this.#known.dialListOf(peer, attempt)
+    this.#targets.add(peer, addresses, { source, peer, delayMs: 0 })
   }
 
   /** A stream to any known peer, over its connection or a new one. */
@@ -253,7 +256,7 @@ export class PeerMesh {
     this.#ready.add(peer)
     this.learn({ peer, addresses: hello.addresses }, 'inbound')
     this.#known.noteMet(peer)
-    for (const known of hello.peers) this.learn(known, 'peer')
+    for (const known of hello.peers) this.#hear(peer, known)
     this.#announce(peer)
     this.#o.handlers.onConnected(peer)
   }
@@ -269,10 +272,16 @@ export class PeerMesh {
     }
     for (const known of message.peers) {
       const before = this.#known.addressesOf(known.peer).join()
-      this.learn(known, 'peer')
+      this.#hear(peer, known)
       // Its own new addresses, as after a relay took it in, are passed on; hearsay is not, so that it ends.
       if (known.peer === peer && this.#known.addressesOf(peer).join() !== before) this.#announce(peer)
     }
+  }
+
+  /** What a peer says of itself counts as its own word, what it says of others as hearsay. */
+  #hear(teller: string, known: KnownPeer): void {
+    if (known.peer === teller) this.learn(known, 'inbound')
+    else this.learn(known, 'peer', teller)
   }
 
   #onEnd(peer: string, channel: ControlChannel, reason: RingError): void {

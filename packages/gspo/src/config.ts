@@ -178,6 +178,12 @@ export const gspoConfigSchema = z.strictObject({
     .union([z.string().min(1), z.array(z.string().min(1)).nonempty()])
     .describe('JSONL files, read one after another'),
   shuffle_dataset: z.boolean().default(true).describe('Read the rows in a new random order every epoch'),
+  chat_template_kwargs: z
+    .record(z.string(), z.unknown())
+    .default({})
+    .describe(
+      "More variables for the model's chat template, such as {enable_thinking: false} or {tools: [...]}",
+    ),
   rewards: z
     .array(rewardConfigSchema)
     .nonempty()

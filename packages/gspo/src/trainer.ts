@@ -50,7 +50,7 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
   const dataset = await loadDataset(
     typeof resolved.dataset === 'string' ? [resolved.dataset] : resolved.dataset,
   )
-  const tokenizer = await loadTokenizer(resolved.model)
+  const tokenizer = await loadTokenizer(resolved.model, resolved.chat_template_kwargs)
   const policy = await loadPolicy({
     modelDir: resolved.model,
     lora: loraConfigOf(resolved),
@@ -67,6 +67,7 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
   checkPromptLengths(dataset.rows, tokenizer, {
     maxPositions: policy.model.maxPositions,
     completionLength: resolved.max_completion_length,
+    templateVariables: resolved.chat_template_kwargs,
   })
   const adapter =
     resolved.adapter === undefined

@@ -14,7 +14,7 @@ describe('a data set of chat messages', () => {
     dir = await mkdtemp(join(tmpdir(), 'gspo-chat-'))
     await cp(ARITH.model, join(dir, 'model'), { recursive: true })
     const template =
-      '{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}'
+      '{% for m in messages %}<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{{ opening }}{% endif %}'
     await writeFile(join(dir, 'model', 'chat_template.jinja'), template)
     await writeFile(
       join(dir, 'chat.jsonl'),
@@ -32,14 +32,15 @@ describe('a data set of chat messages', () => {
       group_size: 2,
       max_completion_length: 4,
       threads: 1,
+      chat_template_kwargs: { opening: 'a:' },
     })
     try {
       const { trace, samples } = await trainer.step()
       // 257 is <|im_start|>, 258 <|im_end|> (README of the demo model); every other id is its byte.
-      const expected = [257, ...Buffer.from('user:1+2='), 258, 257]
+      const expected = [257, ...Buffer.from('user:1+2='), 258, 257, ...Buffer.from('a:')]
       assert.deepEqual([...(trace.groups[0]?.promptIds ?? [])], expected)
       assert.equal(samples[0]?.prompt, 'user: 1+2=')
-      const tokenizer = await loadTokenizer(model)
+      const tokenizer = await loadTokenizer(model, { opening: 'a:' })
       assert.deepEqual([...tokenizer.encodePrompt([{ role: 'user', content: '1+2=' }])], expected)
     } finally {
       await trainer.close()

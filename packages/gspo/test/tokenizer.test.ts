@@ -1,7 +1,7 @@
 /** The tokenizer of the demo model against ids made with Hugging Face tokenizers (golden arith), and chat templates. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
@@ -24,6 +24,20 @@ describe('loadTokenizer', async () => {
     })
   it('leaves special tokens out of the text by default', () =>
     assert.equal(tokenizer.decode([52, 54, 258]), '46'))
+  it('gives text back as it was, spaces before punctuation too, whatever tokenizer_config.json wants cleaned', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'gspo-spaces-'))
+    try {
+      await cp(join(ARITH.model, 'tokenizer.json'), join(dir, 'tokenizer.json'))
+      const text = "1 , 2 . It 's n't ok ?"
+      for (const config of ['{}', '{"clean_up_tokenization_spaces": true}']) {
+        await writeFile(join(dir, 'tokenizer_config.json'), config)
+        const plain = await loadTokenizer(dir)
+        assert.equal(plain.decode(plain.encode(text)), text)
+      }
+    } finally {
+      await rm(dir, { recursive: true })
+    }
+  })
   it('refuses chat messages for a model without a template', () =>
     assert.throws(() => tokenizer.encodePrompt([{ role: 'user', content: 'hi' }]), {
       code: 'BAD_TOKENIZER',
@@ -90,6 +104,15 @@ describe('createChatTemplate', () => {
       ).render(messages),
       '<s></s>',
     ))
+  it('passes no tools as none, as transformers does, and variables of the caller', () => {
+    const template =
+      '{% if tools is defined and tools is none %}no tools{% endif %}{% if enable_thinking is defined and not enable_thinking %}, no thinking{% endif %}'
+    assert.equal(createChatTemplate({}, template, 'm').render(messages), 'no tools')
+    assert.equal(
+      createChatTemplate({}, template, 'm', { enable_thinking: false }).render(messages),
+      'no tools, no thinking',
+    )
+  })
   it('reports what the template itself refuses', () =>
     assert.throws(
       () =>

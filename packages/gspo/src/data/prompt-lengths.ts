@@ -12,6 +12,9 @@ const ADDED_TOKENS = 16
 /** What a chat template may add to its messages, bytes: a system prompt and the marks of each turn. */
 const TEMPLATE_BYTES = 4096
 
+/** How much longer a template may write its variables (tools) than JSON does: with line breaks and indents. */
+const INDENT_FACTOR = 4
+
 /**
  * Tokenises only rows that could be too long: a token is at least one byte of the text.
  * Throws GspoError BAD_DATASET that names the first row without room.
@@ -19,11 +22,20 @@ const TEMPLATE_BYTES = 4096
 export function checkPromptLengths(
   rows: readonly DataRow[],
   tokenizer: Pick<Tokenizer, 'encodePrompt'>,
-  { maxPositions, completionLength }: { maxPositions: number; completionLength: number },
+  {
+    maxPositions,
+    completionLength,
+    templateVariables = {},
+  }: {
+    maxPositions: number
+    completionLength: number
+    templateVariables?: Readonly<Record<string, unknown>>
+  },
 ): void {
   const room = maxPositions - completionLength
+  const templateBytes = TEMPLATE_BYTES + INDENT_FACTOR * Buffer.byteLength(JSON.stringify(templateVariables))
   for (const [index, { prompt }] of rows.entries()) {
-    if (byteBound(prompt) <= room) continue
+    if (byteBound(prompt, templateBytes) <= room) continue
     const tokens = tokenizer.encodePrompt(prompt).length
     if (tokens > room)
       throw new GspoError(
@@ -33,7 +45,7 @@ export function checkPromptLengths(
   }
 }
 
-function byteBound(prompt: DataRow['prompt']): number {
+function byteBound(prompt: DataRow['prompt'], templateBytes: number): number {
   if (typeof prompt === 'string') return Buffer.byteLength(prompt) + ADDED_TOKENS
-  return prompt.reduce((sum, { content }) => sum + Buffer.byteLength(content), TEMPLATE_BYTES)
+  return prompt.reduce((sum, { content }) => sum + Buffer.byteLength(content), templateBytes)
 }

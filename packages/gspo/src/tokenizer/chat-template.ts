@@ -12,16 +12,29 @@ export interface ChatTemplate {
   render(messages: readonly ChatMessage[]): string
 }
 
+/** Special tokens that templates see by name, as transformers' special_tokens_map. */
+const SPECIAL_TOKENS = [
+  'bos_token',
+  'eos_token',
+  'unk_token',
+  'sep_token',
+  'pad_token',
+  'cls_token',
+  'mask_token',
+]
+
 /**
  * The template of a model.
  * @param config   the parsed tokenizer_config.json
  * @param separate the text of chat_template.jinja, which wins where both exist (transformers' order)
  * @param modelDir for messages only
+ * @param variables more variables for the template, such as enable_thinking; they win over all but the messages
  */
 export function createChatTemplate(
   config: Readonly<Record<string, unknown>>,
   separate: string | undefined,
   modelDir: string,
+  variables: Readonly<Record<string, unknown>> = {},
 ): ChatTemplate {
   const source = separate ?? templateSource(config['chat_template'])
   let compiled: Template | undefined
@@ -35,11 +48,13 @@ export function createChatTemplate(
       try {
         compiled ??= new Template(source)
         return compiled.render({
-          messages,
+          // As transformers: templates tell absent tools (null) from undefined ones.
+          tools: null,
+          documents: null,
           add_generation_prompt: true,
-          bos_token: tokenText(config['bos_token']),
-          eos_token: tokenText(config['eos_token']),
-          pad_token: tokenText(config['pad_token']),
+          ...Object.fromEntries(SPECIAL_TOKENS.map((name) => [name, tokenText(config[name])])),
+          ...variables,
+          messages,
         })
       } catch (cause) {
         const reason = cause instanceof Error ? cause.message : String(cause)

@@ -23,15 +23,24 @@ export interface Tokenizer {
 /** The part of the library's class used here: its own declarations import without extensions, which Node's rules refuse. */
 interface LibraryTokenizer {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
-  decode(ids: number[], options: { skip_special_tokens: boolean }): string
+  decode(
+    ids: number[],
+    options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean },
+  ): string
 }
 
 const { Tokenizer: LibraryTokenizer } = tokenizers as unknown as {
   Tokenizer: new (definition: object, config: object) => LibraryTokenizer
 }
 
-/** Loads the tokenizer of a model folder. Throws GspoError FILE_MISSING or BAD_TOKENIZER. */
-export async function loadTokenizer(modelDir: string): Promise<Tokenizer> {
+/**
+ * Loads the tokenizer of a model folder; the chat template gets `templateVariables` too.
+ * Throws GspoError FILE_MISSING or BAD_TOKENIZER.
+ */
+export async function loadTokenizer(
+  modelDir: string,
+  templateVariables: Readonly<Record<string, unknown>> = {},
+): Promise<Tokenizer> {
   const path = join(modelDir, 'tokenizer.json')
   const definition = parseObject(await readRequired(path), path)
   const configPath = join(modelDir, 'tokenizer_config.json')
@@ -57,6 +66,7 @@ export async function loadTokenizer(modelDir: string): Promise<Tokenizer> {
     config,
     await readOptional(join(modelDir, 'chat_template.jinja')),
     modelDir,
+    templateVariables,
   )
   return wrap(tokenizer, template)
 }
@@ -73,7 +83,11 @@ function wrap(tokenizer: LibraryTokenizer, template: ChatTemplate): Tokenizer {
       typeof prompt === 'string' ? encodeText(prompt, true) : encodeText(template.render(prompt), false),
     decode(ids, options = {}) {
       if (ids.length === 0) return ''
-      return tokenizer.decode(Array.from(ids), { skip_special_tokens: options.keepSpecial !== true })
+      return tokenizer.decode(Array.from(ids), {
+        skip_special_tokens: options.keepSpecial !== true,
+        // Else "a , b" would come out as "a, b". transformers 5 ignores this setting of a tokenizer for all BPE models.
+        clean_up_tokenization_spaces: false,
+      })
     },
   }
 }

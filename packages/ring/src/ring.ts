@@ -24,7 +24,6 @@ import { StateFetcher } from './sync/fetch.ts'
 import { StateSync } from './sync/state-sync.ts'
 import type { RequestOptions, Ring, RingEvents, RingOptions, RingStatus, RoundResult, View } from './types.ts'
 import { ViewDriver } from './view/driver.ts'
-import { ed25519Signer } from './view/ed25519-signer.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
 import type { Mark } from './view/messages.ts'
 import { describePeers, isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
@@ -215,7 +214,6 @@ export class RingNode implements Ring {
         minMembers: o.minMembers,
         maxMembers: this.#limits.members,
         quorum: o.quorum,
-        signer: ed25519Signer(o.identity),
         peerTimeoutMs: o.peerTimeoutMs,
         genesisSettleMs: Math.min(defaults.GENESIS_SETTLE_MS, o.peerTimeoutMs / 2),
         stragglerMs: this.#limits.stragglerMs,

@@ -3,6 +3,7 @@
 /** What can go wrong in training, as a closed list; also used as log field and metric label. */
 export type GspoErrorCode =
   | 'FILE_MISSING'
+  | 'FILE_UNWRITABLE'
   | 'BAD_SAFETENSORS'
   | 'BAD_MODEL_CONFIG'
   | 'UNKNOWN_ARCHITECTURE'

@@ -35,12 +35,17 @@ export type {
   SampleReward,
   Score,
 } from './rewards/types.ts'
-export { readAdapterFolder, writeAdapterFolder } from './peft/adapter-folder.ts'
-export type { AdapterDescription } from './peft/adapter-folder.ts'
+export { openAdapterFolder, readAdapterFolder, writeAdapterFolder } from './peft/adapter-folder.ts'
+export type { AdapterDescription, AdapterFolder, AdapterValues } from './peft/adapter-folder.ts'
 export { decodeState, encodeState } from './checkpoint/state.ts'
 export type { TrainerState } from './checkpoint/state.ts'
-export { decodeSafetensors, encodeSafetensors, readSafetensorsHeader } from './weights/safetensors.ts'
-export type { SafetensorsHeader, TensorEntry, TensorValue } from './weights/safetensors.ts'
+export {
+  decodeSafetensors,
+  encodeSafetensors,
+  openSafetensors,
+  readSafetensorsHeader,
+} from './weights/safetensors.ts'
+export type { SafetensorsFile, SafetensorsHeader, TensorEntry, TensorValue } from './weights/safetensors.ts'
 export { adapterLayout, LORA_TARGETS, loraScale, loraTargetOf } from './lora.ts'
 export { loadPolicy } from './policy.ts'
 export type { AdapterLayout, AdapterTensor, LoraConfig, LoraTarget } from './lora.ts'

@@ -98,7 +98,7 @@ export interface StepSample {
 export interface EvaluateOptions {
   /** JSONL file. */
   readonly dataset: string
-  /** First rows only. */
+  /** First rows only; 1 or more. */
   readonly limit?: number
   readonly mode: 'greedy' | 'sample'
   /** Draws the samples; 0 when left out. */
@@ -183,13 +183,13 @@ export interface Trainer {
   readAdapter(): Promise<Float32Array>
   /** Replaces the adapter; moments and counters stay. Throws BAD_ADAPTER on a wrong length or a non-finite number. */
   writeAdapter(values: Float32Array): Promise<void>
-  /** Completes a data set without learning; changes nothing. */
+  /** Completes a data set without learning; changes nothing. Throws BAD_OPTION for options that mean nothing. */
   evaluate(options: EvaluateOptions): Promise<Evaluation>
   /** Adapter, moments, counters and data position; equal states give equal bytes. */
   exportState(): Promise<Uint8Array>
   /** Continues from exported bytes, bit for bit. Throws BAD_STATE. */
   importState(bytes: Uint8Array): Promise<void>
-  /** Writes a PEFT adapter folder that transformers and vLLM load. */
+  /** Writes a PEFT adapter folder that transformers and vLLM load. Throws FILE_UNWRITABLE; then nothing of it is left. */
   exportAdapter(dir: string): Promise<void>
   close(): Promise<void>
 }

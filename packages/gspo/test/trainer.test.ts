@@ -66,6 +66,20 @@ describe('createTrainer on the demo model', () => {
     assert.ok(Math.abs(first.accuracy - 0.3513) < 0.0604, String(first.accuracy))
     assert.deepEqual(await trainer.evaluate({ dataset: ARITH.test, mode: 'sample', seed: 1 }), first)
   })
+  it('refuses options of an evaluation that mean nothing', async () => {
+    const wrong = [
+      { mode: 'gready' as 'greedy' },
+      { mode: 'greedy', limit: -1 },
+      { mode: 'greedy', limit: 0 },
+      { mode: 'greedy', limit: 2.5 },
+      { mode: 'sample', seed: -1 },
+    ] as const
+    for (const options of wrong)
+      await assert.rejects(trainer.evaluate({ dataset: ARITH.test, ...options }), {
+        code: 'BAD_OPTION',
+        message: /^evaluate: (mode|limit|seed) is .*, expected/,
+      })
+  })
   it('gives back statistics that fit the trace', async () => {
     const { stats, trace, samples } = await trainer.step()
     const completions = trace.groups.flatMap((group) => group.completions)

@@ -66,7 +66,7 @@ export const NODE_ERRORS: Readonly<
   },
   STATE_UNWRITABLE: {
     exit: 'state',
-    next: 'give the user of the daemon write access, or use another state_dir',
+    next: 'see that the folder is there, on a disk that can be written, and belongs to the user of the daemon; or use another state_dir',
   },
   STATE_FULL: { exit: 'state', next: 'free disk space and start again; what was committed is safe' },
   STATE_CORRUPT: {

@@ -44,7 +44,10 @@ const STATE: SharedState = {
 describe('the folder', () => {
   it('says that it cannot be written to when it was removed meanwhile', async () => {
     const gone = join(folder, 'gone', 'sequence')
-    await assert.rejects(writeFileDurably(gone, '1'), failsWith('STATE_UNWRITABLE', gone, 'ENOENT'))
+    await assert.rejects(
+      writeFileDurably(gone, '1'),
+      failsWith('STATE_UNWRITABLE', gone, 'ENOENT', 'its folder was removed'),
+    )
   })
 
   it('is of one job once it holds a vote or a checkpoint, and of any before', async () => {

@@ -2,12 +2,13 @@
  * PEFT adapter folders (`adapter_model.safetensors`, `adapter_config.json`), both ways. A folder that does not fit the
  * model and LoRA settings is refused with the difference named.
  */
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GspoError } from '../errors.ts'
 import { targetModules, type AdapterLayout, type LoraConfig } from '../lora.ts'
-import { decodeSafetensors, encodeSafetensors } from '../weights/safetensors.ts'
-import type { TensorValue } from '../weights/safetensors.ts'
+import { openSafetensors, safetensorsChunks } from '../weights/safetensors.ts'
+import type { SafetensorsHeader } from '../weights/safetensors.ts'
+import { replaceFiles } from './replace-files.ts'
 
 const WEIGHTS = 'adapter_model.safetensors'
 const CONFIG = 'adapter_config.json'
@@ -35,21 +36,72 @@ export interface AdapterDescription {
   readonly baseModel: string
 }
 
-/** Writes the folder; each file appears whole or not at all. */
+/** A whole adapter in the layout's order, or how to get one matrix of it. */
+export type AdapterValues = Float32Array | ((tensor: number) => Promise<Float32Array>)
+
+/**
+ * Writes the folder; both files appear whole or not at all, one matrix in memory at a time where `values` is a
+ * function. Throws GspoError BAD_ADAPTER, or FILE_UNWRITABLE (no space, no rights, no such place): then nothing is left.
+ */
 export async function writeAdapterFolder(
   dir: string,
-  values: Float32Array,
+  values: AdapterValues,
   description: AdapterDescription,
 ): Promise<void> {
   const { layout } = description
-  checkLength(values, layout)
-  const tensors = layout.tensors.map(({ name, shape, offset }): [string, TensorValue] => [
+  if (values instanceof Float32Array) checkLength(values, layout)
+  const tensors = layout.tensors.map(({ name, shape, offset }, at) => ({
     name,
-    { shape, values: values.slice(offset, offset + shape[0] * shape[1]) },
+    shape,
+    values: () =>
+      values instanceof Float32Array ? values.subarray(offset, offset + shape[0] * shape[1]) : values(at),
+  }))
+  await replaceFiles(dir, [
+    [WEIGHTS, safetensorsChunks(tensors, { format: 'pt' })],
+    [CONFIG, `${JSON.stringify(peftConfig(description), null, 2)}\n`],
   ])
-  await mkdir(dir, { recursive: true })
-  await replaceFile(join(dir, WEIGHTS), encodeSafetensors(tensors, { format: 'pt' }))
-  await replaceFile(join(dir, CONFIG), `${JSON.stringify(peftConfig(description), null, 2)}\n`)
+}
+
+/** An open adapter folder that fits its description. */
+export interface AdapterFolder {
+  /** One matrix of the layout, by its place there: finite numbers. Throws GspoError BAD_ADAPTER or BAD_SAFETENSORS. */
+  values(tensor: number): Promise<Float32Array>
+  close(): Promise<void>
+}
+
+/**
+ * Opens a folder whose settings, names and shapes are those described; matrices are read when they are asked for.
+ * Throws GspoError FILE_MISSING, BAD_SAFETENSORS or BAD_ADAPTER.
+ */
+export async function openAdapterFolder(
+  dir: string,
+  { layout, lora }: Omit<AdapterDescription, 'baseModel'>,
+): Promise<AdapterFolder> {
+  checkConfig(await readConfig(dir), dir, lora)
+  const path = join(dir, WEIGHTS)
+  const file = await openSafetensors(path)
+  try {
+    checkTensors(file.header.tensors, path, layout)
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+  return {
+    async values(at) {
+      const name = layout.tensors[at]?.name ?? ''
+      const { values } = await file.read(name)
+      if (!(values instanceof Float32Array))
+        throw new GspoError('BAD_ADAPTER', `${path}: ${name} holds integers, expected floating-point numbers`)
+      const bad = values.findIndex((value) => !Number.isFinite(value))
+      if (bad >= 0)
+        throw new GspoError(
+          'BAD_ADAPTER',
+          `${path}: ${name} holds ${values[bad]} at element ${bad}, expected finite numbers: it was saved from a run that had diverged`,
+        )
+      return values
+    },
+    close: () => file.close(),
+  }
 }
 
 /** The adapter in a folder as one flat vector. Throws GspoError FILE_MISSING, BAD_SAFETENSORS or BAD_ADAPTER. */
@@ -57,11 +109,19 @@ export async function readAdapterFolder(
   dir: string,
   description: Omit<AdapterDescription, 'baseModel'>,
 ): Promise<Float32Array> {
-  checkConfig(await readRequired(join(dir, CONFIG)), dir, description.lora)
-  const path = join(dir, WEIGHTS)
-  const { tensors } = decodeSafetensors(await readRequired(path), path)
   const { layout } = description
-  const values = new Float32Array(layout.length)
+  const folder = await openAdapterFolder(dir, description)
+  try {
+    const values = new Float32Array(layout.length)
+    for (const [at, { offset }] of layout.tensors.entries()) values.set(await folder.values(at), offset)
+    return values
+  } finally {
+    await folder.close()
+  }
+}
+
+/** Names and shapes are the layout's. */
+function checkTensors(tensors: SafetensorsHeader['tensors'], path: string, layout: AdapterLayout): void {
   const known = new Set(layout.tensors.map(({ name }) => name))
   const extra = [...tensors.keys()].find((name) => !known.has(name))
   if (extra !== undefined)
@@ -69,7 +129,7 @@ export async function readAdapterFolder(
       'BAD_ADAPTER',
       `${path} has tensor ${extra}, which this model with these lora_targets does not have`,
     )
-  for (const { name, shape, offset } of layout.tensors) {
+  for (const { name, shape } of layout.tensors) {
     const tensor = tensors.get(name)
     if (tensor === undefined)
       throw new GspoError(
@@ -81,17 +141,7 @@ export async function readAdapterFolder(
         'BAD_ADAPTER',
         `${path}: ${name} has shape [${tensor.shape.join(', ')}], expected [${shape.join(', ')}]`,
       )
-    if (!(tensor.values instanceof Float32Array))
-      throw new GspoError('BAD_ADAPTER', `${path}: ${name} holds integers, expected floating-point numbers`)
-    const bad = tensor.values.findIndex((value) => !Number.isFinite(value))
-    if (bad >= 0)
-      throw new GspoError(
-        'BAD_ADAPTER',
-        `${path}: ${name} holds ${tensor.values[bad]} at element ${bad}, expected finite numbers: it was saved from a run that had diverged`,
-      )
-    values.set(tensor.values, offset)
   }
-  return values
 }
 
 function peftConfig({ layout, lora, baseModel }: AdapterDescription): Record<string, unknown> {
@@ -175,7 +225,8 @@ function checkLength(values: Float32Array, layout: AdapterLayout): void {
     )
 }
 
-async function readRequired(path: string): Promise<Uint8Array> {
+async function readConfig(dir: string): Promise<Uint8Array> {
+  const path = join(dir, CONFIG)
   try {
     return await readFile(path)
   } catch (cause) {
@@ -185,10 +236,4 @@ async function readRequired(path: string): Promise<Uint8Array> {
       { cause },
     )
   }
-}
-
-async function replaceFile(path: string, content: Uint8Array | string): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`
-  await writeFile(temporary, content, { flush: true })
-  await rename(temporary, path)
 }

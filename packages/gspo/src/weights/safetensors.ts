@@ -1,5 +1,8 @@
-/** The safetensors format: reads and checks headers, decodes and encodes whole small files. It never maps memory. */
-import { open } from 'node:fs/promises'
+/**
+ * The safetensors format: reads and checks headers, reads and writes tensor by tensor, decodes and encodes whole small
+ * files. It never maps memory.
+ */
+import { open, type FileHandle } from 'node:fs/promises'
 import { MAX_SAFETENSORS_HEADER_BYTES } from '../defaults.ts'
 import { GspoError } from '../errors.ts'
 
@@ -61,6 +64,53 @@ export async function readSafetensorsHeader(file: string): Promise<SafetensorsHe
   }
 }
 
+/** An open file, read tensor by tensor. */
+export interface SafetensorsFile {
+  readonly header: SafetensorsHeader
+  /** A tensor's values; throws TENSOR_MISSING for a name the file lacks. */
+  read(name: string): Promise<TensorValue>
+  close(): Promise<void>
+}
+
+/** Opens a file and checks its header. Throws FILE_MISSING or BAD_SAFETENSORS. */
+export async function openSafetensors(file: string): Promise<SafetensorsFile> {
+  const header = await readSafetensorsHeader(file)
+  const handle = await open(file).catch((cause: unknown) => {
+    throw new GspoError('FILE_MISSING', `cannot open ${file}`, { cause })
+  })
+  return {
+    header,
+    async read(name) {
+      const entry = header.tensors.get(name)
+      if (entry === undefined) throw new GspoError('TENSOR_MISSING', `${file} has no tensor ${name}`)
+      const raw = await readRange(handle, entry.offset, entry.byteLength, file)
+      return { shape: entry.shape, values: decodeValues(raw, entry.dtype, name) }
+    },
+    close: () => handle.close(),
+  }
+}
+
+/** Bytes of a part of a file. Throws BAD_SAFETENSORS when it has become shorter since its header was read. */
+export async function readRange(
+  handle: FileHandle,
+  offset: number,
+  length: number,
+  source: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const raw = new Uint8Array(length)
+  let done = 0
+  while (done < length) {
+    const { bytesRead } = await handle.read(raw, done, length - done, offset + done)
+    if (bytesRead === 0)
+      throw new GspoError(
+        'BAD_SAFETENSORS',
+        `${source} ends at byte ${offset + done}; it changed while it was read`,
+      )
+    done += bytesRead
+  }
+  return raw
+}
+
 /** Decodes a whole file from its bytes; throws BAD_SAFETENSORS. */
 export function decodeSafetensors(
   bytes: Uint8Array,
@@ -77,31 +127,76 @@ export function decodeSafetensors(
   return { tensors: decoded, metadata }
 }
 
+/** A tensor whose values are made or read when it is its turn. */
+export interface TensorToWrite {
+  readonly name: string
+  readonly shape: readonly number[]
+  /** As many float32 numbers as the shape says. */
+  readonly values: () => Float32Array | Promise<Float32Array>
+}
+
+/** A file of float32 tensors in the order given, one of them in memory at a time; the same bytes as `encodeSafetensors`. */
+export async function* safetensorsChunks(
+  tensors: readonly TensorToWrite[],
+  metadata: Readonly<Record<string, string>> = {},
+): AsyncGenerator<Uint8Array> {
+  yield encodeHeader(
+    tensors.map(({ name, shape }) => {
+      const elements = shape.reduce((product, size) => product * size, 1)
+      return { name, dtype: 'F32', shape, byteLength: 4 * elements }
+    }),
+    metadata,
+  )
+  for (const { name, shape, values: read } of tensors) {
+    const values = await read()
+    if (values.length !== shape.reduce((product, size) => product * size, 1))
+      throw new GspoError(
+        'BAD_SAFETENSORS',
+        `${name} has ${values.length} values for shape [${shape.join(', ')}]`,
+      )
+    yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+  }
+}
+
 /** Encodes tensors in the order given; the header is padded so that the values are aligned to 8 bytes. */
 export function encodeSafetensors(
   tensors: Iterable<readonly [string, TensorValue]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
+  const all = [...tensors].map(([name, { shape, values }]) => ({
+    name,
+    dtype: values instanceof Float32Array ? ('F32' as const) : ('I32' as const),
+    shape,
+    byteLength: values.byteLength,
+    bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+  }))
+  const header = encodeHeader(all, metadata)
+  const out = new Uint8Array(all.reduce((sum, { byteLength }) => sum + byteLength, header.length))
+  out.set(header)
+  let at = header.length
+  for (const { bytes } of all) {
+    out.set(bytes, at)
+    at += bytes.length
+  }
+  return out
+}
+
+function encodeHeader(
+  tensors: readonly (Omit<TensorEntry, 'offset'> & { readonly name: string })[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
   const header: Record<string, unknown> = Object.keys(metadata).length > 0 ? { __metadata__: metadata } : {}
-  const parts: Uint8Array[] = []
   let offset = 0
-  for (const [name, { shape, values }] of tensors) {
-    const dtype = values instanceof Float32Array ? 'F32' : 'I32'
-    header[name] = { dtype, shape, data_offsets: [offset, offset + values.byteLength] }
-    parts.push(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
-    offset += values.byteLength
+  for (const { name, dtype, shape, byteLength } of tensors) {
+    header[name] = { dtype, shape, data_offsets: [offset, offset + byteLength] }
+    offset += byteLength
   }
   const json = Buffer.from(JSON.stringify(header), 'utf8')
   const padded = Math.ceil(json.length / 8) * 8
-  const out = new Uint8Array(8 + padded + offset).fill(0x20, 8, 8 + padded)
-  new DataView(out.buffer).setBigUint64(0, BigInt(padded), true)
-  out.set(json, 8)
-  let at = 8 + padded
-  for (const part of parts) {
-    out.set(part, at)
-    at += part.length
-  }
-  return out
+  const bytes = new Uint8Array(8 + padded).fill(0x20, 8)
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true)
+  bytes.set(json, 8)
+  return bytes
 }
 
 /** Widens bfloat16 to float32. */

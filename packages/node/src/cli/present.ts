@@ -86,6 +86,10 @@ function presentTrainerError(error: Error & { readonly code: string }): Presente
       exitCode: EXIT_CODES.usage.code,
     }
   }
+  if (error.code === 'FILE_UNWRITABLE') {
+    const { code, message } = error
+    return { code, message, next: 'then run the command again', exitCode: EXIT_CODES.input.code }
+  }
   const failed = TRAINING_CODES.includes(error.code)
   return {
     code: error.code,

@@ -58,8 +58,11 @@ export function asStateError(error: unknown, path: string): unknown {
   const code = errnoOf(error) ?? ''
   if (['ENOSPC', 'EDQUOT'].includes(code))
     return new NodeError('STATE_FULL', `no space left to write ${path}`, { cause: error })
-  // ENOENT: the folder to write into has been removed meanwhile.
-  if (['EROFS', 'EACCES', 'EPERM', 'ENOTDIR', 'ENOENT', 'EIO'].includes(code)) {
+  if (code === 'ENOENT') {
+    const seen = `cannot write ${path} (ENOENT): its folder was removed while it was in use, or its disk is gone`
+    return new NodeError('STATE_UNWRITABLE', seen, { cause: error })
+  }
+  if (['EROFS', 'EACCES', 'EPERM', 'ENOTDIR', 'EIO'].includes(code)) {
     return new NodeError('STATE_UNWRITABLE', `cannot write ${path}: ${messageOf(error)}`, { cause: error })
   }
   return error

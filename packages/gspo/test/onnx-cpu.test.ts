@@ -26,3 +26,21 @@ it('onnx-cpu on two threads adds up every row where many meet', async () => {
   await session.close()
   await engine.close()
 })
+
+it('onnx-cpu leaves no copy of an output behind that was written where the caller wanted it', async () => {
+  const size = 1 << 18
+  const g = new GraphBuilder()
+  const engine = createOnnxCpuEngine({ threads: 1 })
+  const graph = g.finish({ y: g.unary('neg', g.input('x', ['N'])) })
+  const session = await engine.compile(graph, { weights: 'share' })
+  const x = { dims: [size], values: new Float32Array(size).fill(1) }
+  const y = { dims: [size], values: new Float32Array(size) }
+  await session.run({ x }, { y })
+  const before = process.memoryUsage().arrayBuffers
+  for (let run = 0; run < 16; run++) await session.run({ x }, { y })
+  const grown = process.memoryUsage().arrayBuffers - before
+  assert.equal(y.values[size - 1], -1)
+  assert.ok(grown < 4 * size, `16 runs left ${grown} bytes behind`)
+  await session.close()
+  await engine.close()
+})

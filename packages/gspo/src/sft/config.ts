@@ -16,6 +16,11 @@ export const sftConfigSchema = z.strictObject({
     .describe('JSONL files with prompt and answer'),
   eval_dataset: z.string().min(1).optional().describe('JSONL file whose accuracy is watched'),
   output_dir: z.string().min(1).describe('Model folder to write'),
+  checkpoint_dir: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Folder that every evaluation leaves the whole state in, and that a run goes on from'),
   threads: positiveInteger.default(DEFAULT_THREADS).describe('Threads of the engine'),
   seed: z.int().nonnegative().default(0).describe('Draws first weights and data order'),
   batch_size: positiveInteger.default(256).describe('Rows of one update'),

@@ -23,22 +23,11 @@ import type { Sequence } from '../rollout/token-batch.ts'
 import { scoreSequences } from '../teacher-forcing.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { readSftCheckpoint, recipeOf, writeSftCheckpoint } from './checkpoint.ts'
 import { resolveSftConfig } from './config.ts'
 import type { ResolvedSftConfig, SftConfig } from './config.ts'
+import type { SftProgress, SftRecipe, SftState } from './state.ts'
 import { initializerRange, initialWeights, sizeOf, writeModelFolder } from './weights.ts'
-
-/** One evaluation, or the end of training. */
-export interface SftProgress {
-  /** Updates done. */
-  readonly step: number
-  /** Cross-entropy of the last batch, nats a token. */
-  readonly loss: number
-  readonly learningRate: number
-  readonly gradNorm: number
-  /** Exact-match rate of sampling at temperature 1 on eval_dataset, from the answers' probabilities; null without one. */
-  readonly accuracy: number | null
-  readonly seconds: number
-}
 
 /** How to run. */
 export interface SftOptions {
@@ -47,8 +36,10 @@ export interface SftOptions {
 }
 
 /**
- * Trains and writes `output_dir`, complete at every evaluation; resolves to the last progress. Rejects with GspoError:
- * BAD_CONFIG, FILE_MISSING, BAD_DATASET, NON_FINITE, CANCELLED.
+ * Trains and writes `output_dir`, complete at every evaluation; resolves to the last progress. With `checkpoint_dir` a
+ * run that was ended, by SIGKILL too, goes on from its last evaluation to the same bits as one that was not, and one
+ * that is over is not repeated. Rejects with GspoError: BAD_CONFIG, FILE_MISSING, BAD_DATASET, BAD_STATE, NON_FINITE,
+ * CANCELLED.
  */
 export async function runSft(config: SftConfig, options: SftOptions = {}): Promise<SftProgress> {
   const resolved = resolveSftConfig(config)
@@ -81,58 +72,84 @@ interface SftRun {
 
 async function train(run: SftRun, { onProgress, signal }: SftOptions): Promise<SftProgress> {
   const { model, config, training, held } = run
-  const started = performance.now()
   const { layout } = model
   const parameters = layout.tensors.map(({ offset, shape }) => ({ offset, length: sizeOf(shape) }))
   const order = createDataOrder(training.length, config.seed, true)
-  const { zeroCentredNorms } = await readModelConfig(config.model)
-  const range = await initializerRange(config.model)
-  let weights = initialWeights(layout, { range, seed: config.seed, zeroCentredNorms })
-  let optimizer = adamwInit(layout.length, layout.tensors.length)
-  let factor = 1
-  for (let step = 1; ; step++) {
+  const recipe = await recipeOf(config, { training, held })
+  let state = await firstState(run, recipe)
+  if (state.last !== null && isOver(state.last, config)) {
+    // Its folder may have been lost since.
+    await writeModelFolder(config.output_dir, config.model, layout, state.weights)
+    return state.last
+  }
+  const started = performance.now() - 1000 * (state.last?.seconds ?? 0)
+  for (;;) {
     await yieldToEvents()
     if (signal?.aborted === true)
-      throw new GspoError('CANCELLED', `sft was cancelled after ${step - 1} updates`)
-    model.setWeights(weights)
+      throw new GspoError('CANCELLED', `sft was cancelled after ${state.step} updates`)
+    model.setWeights(state.weights)
+    const step = state.step + 1
     const { loss, gradient } = await model.crossEntropyAndGradient(batchOf(run, order, step))
     if (!Number.isFinite(loss))
-      throw new GspoError('NON_FINITE', `the loss is ${loss} after ${step - 1} updates: lower learning_rate`)
+      throw new GspoError(
+        'NON_FINITE',
+        `the loss is ${loss} after ${state.step} updates: lower learning_rate`,
+      )
     const gradNorm = clipGradient(gradient, config.max_grad_norm)
-    const scheduled = learningRateAt(step - 1, {
-      type: config.lr_scheduler_type,
-      learningRate: config.learning_rate,
-      warmupUpdates: config.warmup_steps,
-      totalUpdates: config.max_steps,
-    })
-    const learningRate = factor * scheduled
-    const next = adamwUpdate(weights, gradient, optimizer, parameters, {
+    const learningRate = learningRateOf(state, config)
+    const next = adamwUpdate(state.weights, gradient, state.optimizer, parameters, {
       learningRate,
       beta1: config.adam_beta1,
       beta2: config.adam_beta2,
       epsilon: config.adam_epsilon,
       weightDecay: config.weight_decay,
     })
-    weights = next.weights
-    optimizer = next.state
-    const isLast = step === config.max_steps
-    if (step % config.eval_steps !== 0 && !isLast) continue
-    await writeModelFolder(config.output_dir, config.model, layout, weights)
+    state = { ...state, weights: next.weights, optimizer: next.state, step }
+    if (step % config.eval_steps !== 0 && step !== config.max_steps) continue
+    await writeModelFolder(config.output_dir, config.model, layout, state.weights)
     const accuracy = held.length === 0 ? null : await expectedAccuracy(config, held)
-    const progress = {
-      step,
-      loss,
-      learningRate,
-      gradNorm,
-      accuracy,
-      seconds: (performance.now() - started) / 1000,
-    }
-    onProgress?.(progress)
-    if (accuracy !== null && accuracy >= (config.lr_drop_at_accuracy ?? Infinity))
-      factor = config.lr_drop_factor
-    const isGoodEnough = accuracy !== null && accuracy >= (config.stop_at_accuracy ?? Infinity)
-    if (isLast || isGoodEnough) return progress
+    const seconds = (performance.now() - started) / 1000
+    const last = { step, loss, learningRate, gradNorm, accuracy, seconds }
+    const isRateLow = state.isRateLow || (accuracy ?? -1) >= (config.lr_drop_at_accuracy ?? Infinity)
+    state = { ...state, isRateLow, last }
+    if (config.checkpoint_dir !== undefined) await writeSftCheckpoint(config.checkpoint_dir, state, recipe)
+    onProgress?.(last)
+    if (isOver(last, config)) return last
   }
+}
+
+/** Where an interrupted run has got to, or random weights. */
+async function firstState({ model, config }: SftRun, recipe: SftRecipe): Promise<SftState> {
+  const { layout } = model
+  const kept =
+    config.checkpoint_dir === undefined
+      ? null
+      : await readSftCheckpoint(config.checkpoint_dir, recipe, layout)
+  if (kept !== null) return kept
+  const { zeroCentredNorms } = await readModelConfig(config.model)
+  const range = await initializerRange(config.model)
+  return {
+    weights: initialWeights(layout, { range, seed: config.seed, zeroCentredNorms }),
+    optimizer: adamwInit(layout.length, layout.tensors.length),
+    step: 0,
+    isRateLow: false,
+    last: null,
+  }
+}
+
+function isOver({ step, accuracy }: SftProgress, config: ResolvedSftConfig): boolean {
+  return step >= config.max_steps || (accuracy ?? -1) >= (config.stop_at_accuracy ?? Infinity)
+}
+
+/** The rate of the update after `state`. */
+function learningRateOf({ step, isRateLow }: SftState, config: ResolvedSftConfig): number {
+  const scheduled = learningRateAt(step, {
+    type: config.lr_scheduler_type,
+    learningRate: config.learning_rate,
+    warmupUpdates: config.warmup_steps,
+    totalUpdates: config.max_steps,
+  })
+  return (isRateLow ? config.lr_drop_factor : 1) * scheduled
 }
 
 /** The rows of one update. */

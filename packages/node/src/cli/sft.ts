@@ -8,7 +8,9 @@ interface SftFlags {
   readonly dataset: readonly string[]
   readonly evalDataset?: string
   readonly out: string
+  readonly checkpoint?: string
   readonly maxSteps?: string
+  readonly evalSteps?: string
   readonly batchSize?: string
   readonly learningRate?: string
   readonly stopAtAccuracy?: string
@@ -26,8 +28,10 @@ export function sftCommand(): Command {
     .requiredOption('--model <folder>', 'folder with config.json and tokenizer; weights in it are not used')
     .requiredOption('--dataset <file...>', 'JSON lines with prompt and answer')
     .requiredOption('--out <folder>', 'model folder to write')
+    .option('--checkpoint <folder>', 'keep the state there; the same command goes on from it')
     .option('--eval-dataset <file>', 'JSON lines whose accuracy is watched')
     .option('--max-steps <n>', 'most updates')
+    .option('--eval-steps <n>', 'updates between two evaluations, each of which writes --out (40)')
     .option('--batch-size <n>', 'rows of one update')
     .option('--learning-rate <x>', 'peak learning rate')
     .option('--stop-at-accuracy <x>', 'end when sampling is right this often on --eval-dataset, 0 to 1')
@@ -42,8 +46,10 @@ export function sftCommand(): Command {
         model: flags.model,
         dataset: [...flags.dataset],
         output_dir: flags.out,
+        ...(flags.checkpoint === undefined ? {} : { checkpoint_dir: flags.checkpoint }),
         ...(flags.evalDataset === undefined ? {} : { eval_dataset: flags.evalDataset }),
         ...number('max_steps', '--max-steps', flags.maxSteps),
+        ...number('eval_steps', '--eval-steps', flags.evalSteps),
         ...number('batch_size', '--batch-size', flags.batchSize),
         ...number('learning_rate', '--learning-rate', flags.learningRate),
         ...number('stop_at_accuracy', '--stop-at-accuracy', flags.stopAtAccuracy),

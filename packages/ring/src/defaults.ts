@@ -10,6 +10,10 @@ export interface RingLimits {
   readonly controlMessagesPerSecond: number
   /** control messages that may come at once: a view change in a large ring is a burst */
   readonly controlBurst: number
+  /** bytes of control messages a second from one peer: reading JSON costs ten times what sending it does */
+  readonly controlBytesPerSecond: number
+  /** bytes of control messages that may come at once: the views and greetings of a large ring */
+  readonly controlBurstBytes: number
   /** bytes queued to a peer on its control stream before it counts as stuck */
   readonly controlQueueBytes: number
   /** link streams one peer may have in handshake at once */
@@ -49,6 +53,8 @@ export const DEFAULT_LIMITS: RingLimits = {
   controlMessageBytes: 256 * 1024,
   controlMessagesPerSecond: 200,
   controlBurst: 2000,
+  controlBytesPerSecond: 512 * 1024,
+  controlBurstBytes: 8 * 1024 * 1024,
   controlQueueBytes: 8 * 1024 * 1024,
   pendingLinksPerPeer: 4,
   stateBytes: 16 * 1024 * 1024 * 1024,
@@ -93,7 +99,7 @@ export const DIAL_TIMEOUT_MS = 10_000
 export const MIN_STATE_BYTES_PER_STALL = 64 * 1024
 
 /** Libp2p protocols of the ring; the version is part of the id, so that two versions never misread each other. */
-export const CONTROL_PROTOCOL = '/gym-node/ring/control/1.0.0'
+export const CONTROL_PROTOCOL = '/gym-node/ring/control/2.0.0'
 export const LINK_PROTOCOL = '/gym-node/ring/link/2.0.0'
 export const STATE_PROTOCOL = '/gym-node/ring/state/1.0.0'
 

@@ -18,6 +18,7 @@ import { startNode } from './net/start-node.ts'
 import { RequestService } from './net/request-service.ts'
 import { contributionOf } from './round/contribution.ts'
 import { RoundRunner } from './round/runner.ts'
+import { Refusals } from './refusals.ts'
 import { RingEmitter } from './ring-emitter.ts'
 import { ChangeSignal } from './change-signal.ts'
 import { StateFetcher } from './sync/fetch.ts'
@@ -45,7 +46,7 @@ export class RingNode implements Ring {
   readonly #sync: StateSync
   readonly #linkService: LinkService
   readonly #requests: RequestService
-  readonly #rejected: Record<string, number> = {}
+  readonly #refusals = new Refusals()
   readonly #effects: EffectRunner
   #driver: ViewDriver | null = null
   #timer: NodeJS.Timeout | null = null
@@ -187,7 +188,7 @@ export class RingNode implements Ring {
         statesServed,
         linksDirect: opened.direct,
         linksStream: opened.stream,
-        rejected: { ...this.#rejected },
+        rejected: { ...this.#refusals.counts },
       },
     }
   }
@@ -380,11 +381,13 @@ export class RingNode implements Ring {
     return this.#o.allow === undefined || this.#o.allow.includes(peer)
   }
 
-  /** Counts and reports what a peer did wrong, or what broke. */
+  /** Counts what a peer did wrong, or what broke, and reports it unless there is too much of it. */
   #count(error: RingError): void {
     const { code, peer, suspects } = error
-    this.#rejected[code] = (this.#rejected[code] ?? 0) + 1
-    this.#o.logger.warn({ code, peer, suspects, err: error }, 'rejected')
+    const heldBack = this.#refusals.note(error, performance.now())
+    if (heldBack === null) return
+    const more = heldBack === 0 ? {} : { held_back: heldBack }
+    this.#o.logger.warn({ code, peer, suspects, ...more, err: error }, 'rejected')
     this.#emitter.emit('error', error)
   }
 }

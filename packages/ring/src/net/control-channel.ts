@@ -2,8 +2,9 @@
 import type { z } from 'zod'
 import type { RingLimits } from '../defaults.ts'
 import { RingError } from '../errors.ts'
-import type { Carrier } from './carrier.ts'
-import { frameMessage, MessageSplitter } from './messages.ts'
+import { Allowance } from './allowance.ts'
+import type { ByteSink, Carrier } from './carrier.ts'
+import { frameMessage, MessageSink } from './messages.ts'
 import { controlSchema, helloSchema, type ControlMessage, type Hello } from './peer-messages.ts'
 
 /** What a channel reports. `onHello` comes first and once. */
@@ -15,7 +16,7 @@ export interface ControlHandlers {
 }
 
 /** A peer that breaks the rules ends its channel with a named error; nothing it sends reaches the caller unchecked. */
-export class ControlChannel {
+export class ControlChannel implements ByteSink {
   readonly peer: string
   bytesSent = 0
   bytesReceived = 0
@@ -24,20 +25,25 @@ export class ControlChannel {
   readonly #carrier: Carrier
   readonly #limits: RingLimits
   readonly #handlers: ControlHandlers
-  readonly #splitter: MessageSplitter
+  readonly #sink: MessageSink
+  readonly #messages: Allowance
+  readonly #bytes: Allowance
   #hello = false
-  #tokens: number
-  #refilledAt = performance.now()
+  #ended = false
 
   constructor(carrier: Carrier, peer: string, limits: RingLimits, handlers: ControlHandlers) {
     this.peer = peer
     this.#carrier = carrier
     this.#limits = limits
     this.#handlers = handlers
-    this.#splitter = new MessageSplitter(limits.controlMessageBytes)
-    this.#tokens = limits.controlBurst
-    carrier.onEnd((reason) => handlers.onEnd(reason))
-    carrier.receive((bytes) => this.#take(bytes))
+    this.#sink = new MessageSink(limits.controlMessageBytes, (message) => this.#dispatch(message))
+    this.#messages = new Allowance(limits.controlMessagesPerSecond, limits.controlBurst)
+    this.#bytes = new Allowance(limits.controlBytesPerSecond, limits.controlBurstBytes)
+    carrier.onEnd((reason) => {
+      this.#ended = true
+      handlers.onEnd(reason)
+    })
+    carrier.receive(this)
   }
 
   /** Queues a message. A peer that does not read ends its channel instead of filling memory. */
@@ -60,19 +66,28 @@ export class ControlChannel {
     this.#carrier.abort(reason)
   }
 
-  #take(bytes: Uint8Array): void {
-    this.bytesReceived += bytes.byteLength
+  get hintBytes(): number {
+    return this.#sink.hintBytes
+  }
+
+  /** For the carrier: reads the messages that are whole. */
+  take(bytes: Uint8Array): number {
     this.heardAt = performance.now()
     try {
-      for (const message of this.#splitter.push(bytes)) this.#dispatch(message)
+      const taken = this.#sink.take(bytes)
+      this.bytesReceived += taken
+      return taken
     } catch (thrown) {
       if (!(thrown instanceof RingError)) throw thrown
       this.abort(thrown)
+      return bytes.byteLength
     }
   }
 
   #dispatch(bytes: Uint8Array): void {
-    this.#spendToken()
+    // What came together with the message that ended the channel is not heard any more.
+    if (this.#ended) return
+    this.#spend(bytes.byteLength)
     const value = parseJson(bytes, this.peer)
     if (!this.#hello) {
       this.#hello = true
@@ -82,18 +97,17 @@ export class ControlChannel {
     this.#handlers.onMessage(checked(controlSchema, value, this.peer))
   }
 
-  #spendToken(): void {
+  /** Before a message is read: reading costs more than sending it. */
+  #spend(bytes: number): void {
     const now = performance.now()
-    const refill = ((now - this.#refilledAt) / 1000) * this.#limits.controlMessagesPerSecond
-    this.#tokens = Math.min(this.#limits.controlBurst, this.#tokens + refill)
-    this.#refilledAt = now
-    if (this.#tokens < 1) {
-      const limit = this.#limits.controlMessagesPerSecond
-      throw new RingError('PEER_FLOOD', `peer sends more than ${limit} messages a second`, {
-        peer: this.peer,
-      })
-    }
-    this.#tokens -= 1
+    const { controlMessagesPerSecond, controlBytesPerSecond } = this.#limits
+    const tooMuch = !this.#messages.spend(1, now)
+      ? `${controlMessagesPerSecond} messages`
+      : !this.#bytes.spend(bytes, now)
+        ? `${controlBytesPerSecond} bytes of messages`
+        : null
+    if (tooMuch === null) return
+    throw new RingError('PEER_FLOOD', `peer sends more than ${tooMuch} a second`, { peer: this.peer })
   }
 }
 

@@ -53,6 +53,9 @@ export const BOOK_SAVE_MS = 10_000
 /** A peer that does not speak the ring's protocol (a relay, a peer of another job) is asked again after this long. */
 export const STRANGER_MS = 60_000
 
+/** Offences on the control stream within that time, after which the peer's streams are refused for as long. */
+export const MOST_OFFENCES = 8
+
 /** A relayed connection is given this long to become direct before the control stream settles on it. */
 export const HOLE_PUNCH_WAIT_MS = 3_000
 
@@ -115,6 +118,9 @@ export const DEFAULT_RELAY_LIMITS: RelayLimits = {
 /** What a relay lets an end send ahead on one stream: what it must keep in memory while that stream is paused. */
 export const RELAY_STREAM_WINDOW_BYTES = 2 * 1024 * 1024
 
+/** Bytes of news about peers in one message: what strangers make a node pass on must not look like a flood from it. */
+export const NEWS_BYTES = 32 * 1024
+
 /** Dials of known peers at once, fewer than libp2p's own limit: a dial that waits there runs out of time. */
 export const TARGET_DIALS = 24
 
@@ -130,3 +136,15 @@ export const HEARSAY_ADDRESSES = 8
 
 /** Longest wait between dials of a peer that others spoke of and nobody here has met: their lies must cost little. */
 export const HEARSAY_REDIAL_MAX_MS = 60_000
+
+/** Requests of others that wait for a slot, for each slot: a validator of each neighbour, and room for some who only hold on. */
+export const REQUESTS_WAITING_PER_SLOT = 4
+
+/** Time that a request has while others wait, whatever its pace, ms: a handshake and its first bytes over a slow path. */
+export const REQUEST_GRACE_MS = 10_000
+
+/** Least pace of a request while others wait, bytes per second: half a Mbit/s, the slowest uplink that trains at all. */
+export const REQUEST_LEAST_PACE = 64 * 1024
+
+/** Time between two looks at requests that are answered while others wait, ms. */
+export const REQUEST_LOOK_MS = 1_000

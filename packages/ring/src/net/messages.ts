@@ -2,31 +2,39 @@
 import { RingError } from '../errors.ts'
 import type { ByteSink, Carrier } from './carrier.ts'
 
-/** Cuts a byte stream into messages. Throws RingError BAD_MESSAGE before anything over the limit is allocated. */
-export class MessageSplitter {
-  readonly #maxBytes: number
-  #pending = new Uint8Array(0)
+/** The length in front of a message. */
+const PREFIX_BYTES = 4
 
-  constructor(maxBytes: number) {
+/**
+ * Cuts a byte stream into messages, each handed over as soon as it is whole; its bytes are only valid during the call.
+ * What is there of a message waits in the carrier, so that one that comes byte by byte costs no more than another.
+ */
+export class MessageSink implements ByteSink {
+  hintBytes = PREFIX_BYTES
+  readonly #maxBytes: number
+  readonly #onMessage: (message: Uint8Array) => void
+
+  constructor(maxBytes: number, onMessage: (message: Uint8Array) => void) {
     this.#maxBytes = maxBytes
+    this.#onMessage = onMessage
   }
 
-  /** Adds bytes; returns the messages that are now complete. */
-  push(bytes: Uint8Array): Uint8Array[] {
-    const messages: Uint8Array[] = []
-    let rest = this.#pending.byteLength === 0 ? bytes : concat(this.#pending, bytes)
-    while (rest.byteLength >= 4) {
-      const length = new DataView(rest.buffer, rest.byteOffset, 4).getUint32(0)
+  /** Throws RingError BAD_MESSAGE before anything over the limit is kept, and whatever `onMessage` throws. */
+  take(bytes: Uint8Array): number {
+    let at = 0
+    while (bytes.byteLength - at >= PREFIX_BYTES) {
+      const length = new DataView(bytes.buffer, bytes.byteOffset + at, PREFIX_BYTES).getUint32(0)
       if (length > this.#maxBytes) {
         throw new RingError('BAD_MESSAGE', `message is ${length} bytes, limit ${this.#maxBytes}`)
       }
-      if (rest.byteLength < 4 + length) break
-      messages.push(new Uint8Array(rest.subarray(4, 4 + length)))
-      rest = rest.subarray(4 + length)
+      this.hintBytes = PREFIX_BYTES + length
+      if (bytes.byteLength - at < this.hintBytes) break
+      const from = at + PREFIX_BYTES
+      at += this.hintBytes
+      this.hintBytes = PREFIX_BYTES
+      this.#onMessage(bytes.subarray(from, at))
     }
-    // A copy: Buffer.slice would only be a view of bytes that are not ours.
-    this.#pending = new Uint8Array(rest)
-    return messages
+    return at
   }
 }
 
@@ -85,14 +93,4 @@ export class MessageReader implements ByteSink {
     this.#waiting?.reject(this.#failure)
     this.#waiting = null
   }
-}
-
-function concat(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0))
-  let at = 0
-  for (const part of parts) {
-    whole.set(part, at)
-    at += part.byteLength
-  }
-  return whole
 }

@@ -6,7 +6,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { peerIdFromString } from '@libp2p/peer-id'
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { CONTROL_PROTOCOL, DIAL_TIMEOUT_MS, REDIAL_MIN_MS, type RingLimits } from '../defaults.ts'
-import { CHANNEL_GRACE_MS, HOLE_PUNCH_WAIT_MS } from './defaults.ts'
+import { CHANNEL_GRACE_MS, HOLE_PUNCH_WAIT_MS, MOST_OFFENCES, NEWS_BYTES } from './defaults.ts'
 import { RingError } from '../errors.ts'
 import type { RingLogger } from '../types.ts'
 import type { ViewMessage } from '../view/messages.ts'
@@ -177,7 +177,8 @@ export class PeerMesh {
   async #open(peerId: PeerId): Promise<void> {
     const peer = peerId.toString()
     if (compareText(this.#self, peer) > 0 || this.#channels.has(peer) || this.#opening.has(peer)) return
-    if (!this.#o.isAllowed(peer) || this.#strangers.has(peer) || this.#mayBecomeDirect(peerId)) return
+    const isShut = this.#strangers.isShut(peer) || this.#strangers.has(peer)
+    if (!this.#o.isAllowed(peer) || isShut || this.#mayBecomeDirect(peerId)) return
     this.#opening.add(peer)
     try {
       const stream = await this.#o.node.dialProtocol(peerId, CONTROL_PROTOCOL, {
@@ -212,11 +213,17 @@ export class PeerMesh {
   #onInbound(stream: Stream, connection: Connection): void {
     const peer = connection.remotePeer.toString()
     const refuse = (error: RingError): void => {
+      this.#strangers.noteOffence(peer)
       this.#o.handlers.onRejected(error)
       stream.abort(error)
     }
     if (!this.#o.isAllowed(peer)) {
       refuse(new RingError('PEER_DENIED', 'peer is not allowed here', { peer }))
+      return
+    }
+    if (this.#strangers.isShut(peer)) {
+      this.#o.counters.hit('offences')
+      stream.abort(new RingError('PEER_DENIED', 'too many offences of this peer', { peer }))
       return
     }
     if (compareText(peer, this.#self) > 0) {
@@ -288,6 +295,9 @@ export class PeerMesh {
     this.#retired.sent += channel.bytesSent
     this.#retired.received += channel.bytesReceived
     if (reason.code !== 'PEER_LOST') this.#o.handlers.onRejected(reason)
+    // A flood has had its whole allowance, and a new stream would bring it another.
+    if (reason.code === 'PEER_FLOOD') this.#strangers.noteOffence(peer, MOST_OFFENCES)
+    else if (reason.code === 'BAD_MESSAGE') this.#strangers.noteOffence(peer)
     if (this.#channels.get(peer) !== channel) return
     this.#channels.delete(peer)
     this.#targets.hurry(peer)
@@ -326,7 +336,7 @@ export class PeerMesh {
     const now = performance.now()
     if (this.#news.size === 0 || now - this.#toldAt < REDIAL_MIN_MS) return
     this.#toldAt = now
-    const peers = this.#describe(this.#news)
+    const peers = this.#describe(this.#news, NEWS_BYTES)
     // What found no room comes with the next message.
     for (const { peer } of peers) this.#news.delete(peer)
     for (const other of this.#ready) {
@@ -346,13 +356,13 @@ export class PeerMesh {
   }
 
   #knownPeers(): KnownPeer[] {
-    return this.#describe(this.peers)
+    return this.#describe(this.peers, this.#o.limits.controlMessageBytes / 2)
   }
 
   /** As many of these peers as fit well into a message, which others bound: the addresses are of strangers' choosing. */
-  #describe(peers: Iterable<string>): KnownPeer[] {
+  #describe(peers: Iterable<string>, bytes: number): KnownPeer[] {
     const described: KnownPeer[] = []
-    let room = this.#o.limits.controlMessageBytes / 2
+    let room = Math.min(bytes, this.#o.limits.controlMessageBytes / 2)
     for (const peer of peers) {
       const known = { peer, addresses: [...this.#known.addressesOf(peer)] }
       room -= JSON.stringify(known).length + 1

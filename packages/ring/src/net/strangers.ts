@@ -1,6 +1,9 @@
-/** Connected peers that are not of this job, left in peace for a growing while: relays, nodes of the DHT, other jobs. */
+/**
+ * Connected peers that are not of this job, left in peace for a growing while: relays, nodes of the DHT, other jobs. And
+ * peers that broke the rules of the control stream again and again, whose streams are refused for as long.
+ */
 import { REDIAL_MIN_MS } from '../defaults.ts'
-import { STRANGER_MS } from './defaults.ts'
+import { MOST_OFFENCES, STRANGER_MS } from './defaults.ts'
 
 /** Strangers remembered at most; beyond it the oldest is asked again early. */
 const MAX_STRANGERS = 4_096
@@ -8,6 +11,7 @@ const MAX_STRANGERS = 4_096
 /** A bounded memory with times that run out. */
 export class Strangers {
   readonly #entries = new Map<string, { until: number; waitMs: number }>()
+  readonly #offences = new Map<string, { count: number; until: number }>()
 
   /** The peer works on another job. */
   noteForeign(peer: string): void {
@@ -25,10 +29,29 @@ export class Strangers {
     return performance.now() < (this.#entries.get(peer)?.until ?? 0)
   }
 
-  #set(peer: string, waitMs: number): void {
-    this.#entries.delete(peer)
-    const [oldest] = this.#entries.keys()
-    if (oldest !== undefined && this.#entries.size >= MAX_STRANGERS) this.#entries.delete(oldest)
-    this.#entries.set(peer, { until: performance.now() + waitMs, waitMs })
+  /** The peer broke a rule; `weight` counts it as so many offences. */
+  noteOffence(peer: string, weight = 1): void {
+    const now = performance.now()
+    const before = this.#offences.get(peer)
+    const count = before !== undefined && now < before.until ? before.count : 0
+    put(this.#offences, peer, { count: count + weight, until: now + STRANGER_MS })
   }
+
+  /** Whether the peer has broken rules so often that it is not heard now. */
+  isShut(peer: string): boolean {
+    const offences = this.#offences.get(peer)
+    return offences !== undefined && offences.count >= MOST_OFFENCES && performance.now() < offences.until
+  }
+
+  #set(peer: string, waitMs: number): void {
+    put(this.#entries, peer, { until: performance.now() + waitMs, waitMs })
+  }
+}
+
+/** Sets an entry as the newest; the oldest makes room. */
+function put<T>(entries: Map<string, T>, peer: string, entry: T): void {
+  entries.delete(peer)
+  const [oldest] = entries.keys()
+  if (oldest !== undefined && entries.size >= MAX_STRANGERS) entries.delete(oldest)
+  entries.set(peer, entry)
 }

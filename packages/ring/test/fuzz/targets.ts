@@ -10,7 +10,7 @@ import { answerLink, initiateLink } from '../../src/link/handshake.ts'
 import { SealedLink } from '../../src/link/sealed-link.ts'
 import { ControlChannel } from '../../src/net/control-channel.ts'
 import { decodeOffer, encodeOffer } from '../../src/net/direct-listener.ts'
-import { frameMessage, MessageSplitter } from '../../src/net/messages.ts'
+import { frameMessage, MessageSink } from '../../src/net/messages.ts'
 import { PartialState } from '../../src/sync/partial.ts'
 import { encodeStateRequest, parseStateRequest } from '../../src/sync/request.ts'
 import { ViewMachine } from '../../src/view/machine.ts'
@@ -63,12 +63,15 @@ const splitter: Target = {
   run(random) {
     const messages = Array.from({ length: random.below(6) }, () => anyBytes(random, 300))
     const bytes = joined(...messages.flatMap(frameMessage))
-    const cutter = new MessageSplitter(300)
-    const seen = pieces(random, bytes).flatMap((piece) => cutter.push(piece))
+    const seen: Uint8Array[] = []
+    const carrier = new MemoryCarrier()
+    carrier.receive(new MessageSink(300, (message) => seen.push(new Uint8Array(message))))
+    for (const piece of pieces(random, bytes)) carrier.arrive(piece)
     assert.deepEqual(seen, messages, 'however the bytes are cut')
     refusing(() => {
-      const other = new MessageSplitter(300)
-      for (const piece of pieces(random, mutateBytes(random, bytes))) other.push(piece)
+      const other = new MemoryCarrier()
+      other.receive(new MessageSink(300, () => undefined))
+      for (const piece of pieces(random, mutateBytes(random, bytes))) other.arrive(piece)
     }, 'BAD_MESSAGE')
   },
 }

@@ -1,15 +1,14 @@
-/** Assembles src/kernels/kernels.wat into src/kernels/kernels-wasm.ts. Run: node packages/ring/scripts/build-kernels.ts */
-import { readFileSync, writeFileSync } from 'node:fs'
+/** Assembles scripts/kernels into src/kernels/kernels-wasm.ts. Run: node packages/ring/scripts/build-kernels.ts */
+import { writeFileSync } from 'node:fs'
 import wabt from 'wabt'
+import { kernelsText } from './kernels/module.ts'
 
 const folder = new URL('../src/kernels/', import.meta.url)
 
 /** The module's bytes, assembled from the text now. */
 export async function assembleKernels(): Promise<Uint8Array> {
   const tools = await wabt()
-  const module = tools.parseWat('kernels.wat', readFileSync(new URL('kernels.wat', folder), 'utf8'), {
-    simd: true,
-  })
+  const module = tools.parseWat('kernels.wat', kernelsText(), { simd: true })
   try {
     module.validate()
     return module.toBinary({}).buffer
@@ -24,7 +23,7 @@ if (import.meta.main) {
       .toString('base64')
       .match(/.{1,100}/g) ?? []
   const text = [
-    '/** Generated from kernels.wat by scripts/build-kernels.ts; not edited by hand. */',
+    '/** Generated from scripts/kernels by scripts/build-kernels.ts; not edited by hand. */',
     '',
     '/** The WebAssembly module in base64. */',
     'export const KERNELS_BASE64: string = [',

@@ -295,6 +295,10 @@ export class RingNode implements Ring {
     }
   }
 
+  vector(length: number): Float32Array {
+    return this.#runner.vector(length)
+  }
+
   async allReduce(vector: Float32Array, options: Parameters<Ring['allReduce']>[1]): Promise<RoundResult> {
     const { round, weight, signal } = options
     await this.#participating()

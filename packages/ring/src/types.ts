@@ -211,6 +211,12 @@ export interface Ring {
   /** Resolves when this node is in an agreed view and its state is the ring's (`adopt` has been called if needed). */
   ready(options?: { signal?: AbortSignal }): Promise<View>
   /**
+   * Memory for a vector of `length` that `allReduce` reads in place; any other Float32Array it copies, piece by piece,
+   * which costs a tenth of a round of tens of megabytes. The caller's to write while no round runs; the same each time,
+   * until a vector of another length is asked for or reduced. Content at first: zeros.
+   */
+  vector(length: number): Float32Array
+  /**
    * The weighted mean of everybody's vector, committed by the view. `round` must be the state's round + 1. The vector
    * is only read, and must not change until the promise settles. `commitment` (32 bytes) is exchanged and fixed before
    * anything is summed. Throws RingError ROUND_SUPERSEDED or OUT_OF_SYNC

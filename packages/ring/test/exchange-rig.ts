@@ -2,12 +2,12 @@
 import { createHash } from 'node:crypto'
 import type { FrameHeader, SealedKeys } from '@gym-node/wire'
 import { DEFAULT_LIMITS, RingError, type Integrity, type WireType } from '../src/index.ts'
-import { ChunkMath } from '../src/kernels/chunk-math.ts'
 import { Lanes } from '../src/link/lanes.ts'
 import { SealedLink } from '../src/link/sealed-link.ts'
 import type { ByteSink, Carrier } from '../src/net/carrier.ts'
 import { CarrierInbox } from '../src/net/carrier.ts'
 import { exchange } from '../src/round/exchange.ts'
+import { RoundMemory } from '../src/round/round-memory.ts'
 import { Fingerprints, hashFacts, nameResult } from '../src/round/fingerprint.ts'
 import { Witness } from '../src/round/witness.ts'
 import { identityOf } from './rig.ts'
@@ -153,8 +153,12 @@ export async function runRing(o: RigOptions): Promise<Outcome[]> {
   const wire = o.wire ?? 'f32'
   return Promise.all(
     o.vectors.map(async (vector, position) => {
-      const result = new Float32Array(vector.length).fill(NaN)
-      const residual = new Uint16Array(vector.length)
+      // Every other member works in its kernels' memory, the rest through copies: nobody may see a difference.
+      const isInPlace = position % 2 === 0
+      const memory = new RoundMemory(wire, vector.length, limits.chunkBytes / 4)
+      const result = (isInPlace ? memory.results.take() : new Float32Array(vector.length)).fill(NaN)
+      const residual = isInPlace ? memory.residuals.take() : new Uint16Array(vector.length)
+      if (isInPlace) memory.vector.set(vector)
       const isSigned = o.integrity === 'signed'
       const fingerprints = isSigned ? null : new Fingerprints(facts, count)
       const identity = identities[position]
@@ -164,7 +168,7 @@ export async function runRing(o: RigOptions): Promise<Outcome[]> {
         await exchange({
           from: from[position],
           to: to[position],
-          vector,
+          vector: isInPlace ? memory.vector : vector,
           result,
           weight: weights[position],
           totalWeight,
@@ -173,7 +177,7 @@ export async function runRing(o: RigOptions): Promise<Outcome[]> {
           count,
           chunkBytes: limits.chunkBytes,
           wire,
-          math: new ChunkMath(wire, limits.chunkBytes / 4),
+          memory,
           residual: o.residuals?.[position] ?? null,
           newResidual: wire === 'int8' ? residual : null,
           fingerprints,

@@ -83,6 +83,23 @@ describe('an exchange', () => {
     })
   }
 
+  it('int8: chunks of a single value, longer on the wire than in memory, may wait like any other', async () => {
+    // Segments of 17 values in chunks of 16: the second of each is one value and its scale. Every send asks for a pause.
+    const vectors = [1, 2, 3].map((x) => new Float32Array(51).fill(x))
+    const outcomes = await runRing({
+      vectors,
+      wire: 'int8',
+      chunkBytes: 64,
+      onPipe: (_, end) => {
+        end.isFull = true
+      },
+    })
+    for (const { error, result } of outcomes) {
+      assert.equal(error, null)
+      assert.deepEqual(result, new Float32Array(51).fill(2))
+    }
+  })
+
   it('that is aborted at any frame touches neither vector nor result afterwards', async () => {
     const random = new Random(4)
     for (let run = 0; run < 20; run++) {

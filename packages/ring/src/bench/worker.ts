@@ -57,7 +57,7 @@ async function oneRun(vector: Float32Array): Promise<void> {
 }
 
 function vectorOf(length: number): Float32Array {
-  const vector = new Float32Array(length)
+  const vector = ring.vector(length)
   for (let i = 0; i < length; i++) vector[i] = (i % 1000) / 1000
   return vector
 }

@@ -1,163 +1,186 @@
 /**
- * The arithmetic of one chunk: weigh, add, divide, and put into the wire's number format and back. `f32` is exact;
- * `bf16` keeps 8 bits of precision (round to nearest even); `int8` keeps a power-of-two scale per block of 256 values.
- * Encoding what was decoded gives the same bytes, so what a segment's owner sends is what every member ends with.
- * Works in a fixed scratch memory that stays in cache: bench/all-reduce.ts is the benchmark behind it.
+ * The arithmetic of one chunk: weigh, add, divide, and put into the wire's number format and back, in one pass over what
+ * is read and written. `f32` is exact; `bf16` keeps 8 bits of precision (round to nearest even); `int8` keeps a
+ * power-of-two scale per block of 256 values. Encoding what was decoded gives the same bytes, so what a segment's owner
+ * sends is what every member ends with. bench/all-reduce.ts is the benchmark behind its shape.
  */
 import type { WireType } from '../types.ts'
-import { openKernels, type Kernels } from './kernels.ts'
+import { BLOCK, encodedBytes, type ChunkMemory } from './chunk-memory.ts'
 
-/** Values that share one scale: 4 bytes in 256 are 1.6 %, and an outlier spoils no more than its block. */
-const BLOCK = 256
-
-/** Bytes that `count` values take on the wire. */
-export function encodedBytes(wire: WireType, count: number): number {
-  switch (wire) {
-    case 'f32':
-      return count * 4
-    case 'bf16':
-      return count * 2
-    case 'int8':
-      return count + Math.ceil(count / BLOCK) * 4
-  }
+/** What this node adds to a chunk. All arrays are as long as the chunk. */
+export interface Part {
+  readonly own: Float32Array
+  readonly weight: number
+  /** `int8`: added to the weighted values, in bf16; null for nothing */
+  readonly residual: Uint16Array | null
+  /** `int8`: where what rounding loses goes, in bf16; null where it is not kept */
+  readonly kept: Uint16Array | null
 }
 
-/** Scratch for chunks of up to `maxCount` values. What a method returns is valid until the next call. */
+/** What a sum is divided by, or multiplied with; and where the mean goes. */
+interface Mean {
+  readonly total: number
+  readonly by: number
+  readonly result: Float32Array
+}
+
+type Kind = 'send' | 'pass' | 'product' | 'quotient'
+
+/** Works in the scratch of `memory`. Wire bytes that a method returns are valid until the next call. */
 export class ChunkMath {
   readonly wire: WireType
-  readonly #kernels: Kernels
-  readonly #values: Float32Array
-  readonly #part: Uint8Array
-  readonly #code: Uint8Array
-  readonly #residual: Uint16Array
+  readonly #memory: ChunkMemory
 
-  constructor(wire: WireType, maxCount: number) {
-    const padded = Math.ceil(maxCount / BLOCK) * BLOCK
-    // Values, floats that came in, codes either way, residual; each with room for its last block's padding.
-    const sizes = [padded * 4, wire === 'f32' ? padded * 4 : 0, padded * 2 + padded / 64, padded * 2]
-    const { kernels, memory } = openKernels(sizes.reduce((sum, size) => sum + size, 0))
-    const [values, part, code, residual] = sizes.map((_, i) => sizes.slice(0, i).reduce((a, b) => a + b, 0))
+  constructor(wire: WireType, memory: ChunkMemory) {
     this.wire = wire
-    this.#kernels = kernels
-    this.#values = new Float32Array(memory, values, padded)
-    this.#part = new Uint8Array(memory, part, sizes[1])
-    this.#code = new Uint8Array(memory, code, padded * 2 + padded / 64)
-    this.#residual = new Uint16Array(memory, residual, padded)
+    this.#memory = memory
   }
 
-  /** The first `count` values of the scratch. */
-  values(count: number): Float32Array {
-    return this.#values.subarray(0, count)
+  /** own * weight (+ residual) as wire bytes. */
+  send(part: Part): Uint8Array {
+    return this.#sum('send', part, null)
   }
 
-  /** values = own * weight (+ residual, bf16) */
-  load(own: Float32Array, weight: number, residual: Uint16Array | null): void {
-    this.#values.set(own)
-    const padded = pad(own.length)
-    if (residual !== null) {
-      this.#residual.set(residual)
-      this.#kernels.weigh(this.#values.byteOffset, weight, this.#residual.byteOffset, padded)
-    } else if (weight !== 1) this.#kernels.scale(this.#values.byteOffset, weight, padded)
+  /** What `payload` encodes + own * weight (+ residual), each operation rounded to float32, as wire bytes. */
+  pass(part: Part, payload: Uint8Array): Uint8Array {
+    this.#take(payload, part.own.length)
+    return this.#sum('pass', part, null)
   }
 
-  /** values = what `payload` encodes + own * weight (+ residual), each operation rounded to float32. */
-  loadAndAdd(own: Float32Array, weight: number, residual: Uint16Array | null, payload: Uint8Array): void {
-    const { length } = own
-    this.load(own, residual === null ? 1 : weight, residual)
-    const rest = residual === null ? weight : 1
-    const came = this.wire === 'f32' ? this.#part : this.#code
-    came.set(payload)
-    this.#add(came.byteOffset, rest, length)
-  }
-
-  /** values /= total; zeros when total is zero, because a mean of nothing changes nothing. */
-  divide(count: number, total: number): void {
+  /**
+   * The same divided by `total`, as wire bytes; what they stand for goes to `result`. What rounding loses is kept times
+   * `total`. Zeros when it is zero, because a mean of nothing changes nothing.
+   */
+  finish(part: Part, payload: Uint8Array, total: number, result: Float32Array): Uint8Array {
     if (total === 0) {
-      this.#values.fill(0, 0, count)
+      result.fill(0)
+      part.kept?.fill(0)
+      return this.encode(result)
+    }
+    this.#take(payload, part.own.length)
+    const divisor = Math.fround(total)
+    // By a power of two both give the same bits, and a product is several times faster.
+    if (isPowerOfTwo(divisor)) return this.#sum('product', part, { total, by: 1 / divisor, result })
+    return this.#sum('quotient', part, { total, by: divisor, result })
+  }
+
+  /** result = what `payload` encodes. */
+  decode(payload: Uint8Array, result: Float32Array): void {
+    const { kernels, scratch } = this.#memory
+    if (this.wire === 'f32') {
+      bytesOf(result).set(payload)
       return
     }
-    const divisor = Math.fround(total)
-    const inverse = 1 / divisor
-    // By a power of two both give the same bits, and a product is several times faster.
-    if (isPowerOfTwo(divisor)) this.#kernels.scale(this.#values.byteOffset, inverse, pad(count))
-    else this.#kernels.divide(this.#values.byteOffset, divisor, pad(count))
+    this.#take(payload, result.length)
+    const codes = scratch.came + headBytes(result.length)
+    inParts(result.length, (start, count) => {
+      const to = this.#memory.write(result, start, count, scratch.result)
+      if (this.wire === 'bf16') kernels.decodeBf16(to, scratch.came + start * 2, toSixteens(count))
+      else kernels.decodeInt8(to, scratch.came + start / 64, codes + start, Math.ceil(count / BLOCK))
+      this.#memory.settle(result, start, count, to)
+    })
   }
 
-  /** values = what `payload` encodes. */
-  decode(payload: Uint8Array, count: number): Float32Array {
-    if (this.wire === 'f32') new Uint8Array(this.#values.buffer, this.#values.byteOffset).set(payload)
-    else {
-      this.#code.set(payload)
-      this.#decode(this.#values.byteOffset, this.#code.byteOffset, count)
-    }
-    return this.values(count)
+  /** `values` as wire bytes. */
+  encode(values: Float32Array): Uint8Array {
+    if (this.wire === 'f32') return bytesOf(values)
+    return this.#sum('send', { own: values, weight: 1, residual: null, kept: null }, null)
   }
 
-  /** The first `count` values as wire bytes. */
-  encode(count: number): Uint8Array {
-    const { byteOffset: from } = this.#values
-    const { byteOffset: out } = this.#code
-    if (this.wire === 'bf16') this.#kernels.encodeBf16(out, from, pad(count))
-    if (this.wire === 'int8') {
-      const blocks = this.#padBlocks(count)
-      this.#kernels.encodeInt8(out, out + blocks * 4, from, blocks)
-    }
-    return this.#encoded(count)
+  #sum(kind: Kind, part: Part, mean: Mean | null): Uint8Array {
+    const { length } = part.own
+    inParts(length, (start, count) => {
+      switch (this.wire) {
+        case 'f32':
+          this.#sumF32(kind, part, mean, start, count)
+          break
+        case 'bf16':
+          this.#sumBf16(kind, part, mean, start, count)
+          break
+        case 'int8':
+          this.#sumInt8(kind, part, mean, start, count)
+          break
+      }
+    })
+    // In f32 a mean is its own wire bytes.
+    if (this.wire === 'f32' && mean !== null) return bytesOf(mean.result)
+    const { code } = this.#memory.scratch
+    return this.#memory.bytes.subarray(code, code + encodedBytes(this.wire, length))
   }
 
-  /** `int8`: the same; what the rounding lost, times `unit`, goes to `residual` (bf16; 0 where it is not finite). */
-  encodeKeeping(count: number, residual: Uint16Array, unit: number): Uint8Array {
-    const { byteOffset: from } = this.#values
-    const { byteOffset: out } = this.#code
-    const { byteOffset: lost } = this.#residual
-    const blocks = this.#padBlocks(count)
-    this.#kernels.encodeInt8Keeping(out, out + blocks * 4, from, lost, unit, blocks)
-    residual.set(this.#residual.subarray(0, count))
-    return this.#encoded(count)
+  #sumF32(kind: Kind, { own, weight }: Part, mean: Mean | null, start: number, count: number): void {
+    const { kernels, scratch } = this.#memory
+    const at = this.#memory.read(own, start, count, scratch.own)
+    const came = scratch.came + start * 4
+    const to =
+      mean === null ? scratch.code + start * 4 : this.#memory.write(mean.result, start, count, scratch.result)
+    kernels[`${kind}F32`](at, weight, to, toSixteens(count), came, 0, mean?.by ?? 0)
+    if (mean !== null) this.#memory.settle(mean.result, start, count, to)
   }
 
-  /** values = what the wire makes of them: the owner of a segment ends with what the others get. Call after `encode`. */
-  settle(count: number): void {
-    if (this.wire !== 'f32') this.#decode(this.#values.byteOffset, this.#code.byteOffset, count)
+  #sumBf16(kind: Kind, { own, weight }: Part, mean: Mean | null, start: number, count: number): void {
+    const { kernels, scratch } = this.#memory
+    const at = this.#memory.read(own, start, count, scratch.own)
+    const code = scratch.code + start * 2
+    const came = scratch.came + start * 2
+    const to = mean === null ? 0 : this.#memory.write(mean.result, start, count, scratch.result)
+    const all = toSixteens(count)
+    const by = mean?.by ?? 0
+    const hasNaN = kernels[`${kind}Bf16`](at, weight, code, all, came, to, by) !== 0
+    if (hasNaN) kernels[`${kind}Bf16Careful`](at, weight, code, all, came, to, by)
+    if (mean !== null) this.#memory.settle(mean.result, start, count, to)
   }
 
-  #encoded(count: number): Uint8Array {
-    const { buffer, byteOffset } = this.wire === 'f32' ? this.#values : this.#code
-    return new Uint8Array(buffer, byteOffset, encodedBytes(this.wire, count))
+  #sumInt8(kind: Kind, part: Part, mean: Mean | null, start: number, count: number): void {
+    const { kernels, scratch } = this.#memory
+    const { own, weight, residual, kept } = part
+    const heads = headBytes(own.length)
+    const at = this.#memory.read(own, start, count, scratch.own)
+    const rest =
+      residual === null ? scratch.noResidual : this.#memory.read(residual, start, count, scratch.residual)
+    const lost = kept === null ? scratch.kept : this.#memory.write(kept, start, count, scratch.kept)
+    const to = mean === null ? 0 : this.#memory.write(mean.result, start, count, scratch.result)
+    kernels[`${kind}Int8`](
+      at,
+      weight,
+      rest,
+      lost,
+      mean?.total ?? 1,
+      scratch.code + start / 64,
+      scratch.code + heads + start,
+      Math.ceil(count / BLOCK),
+      scratch.came + start / 64,
+      scratch.came + heads + start,
+      to,
+      mean?.by ?? 0,
+    )
+    if (kept !== null) this.#memory.settle(kept, start, count, lost)
+    if (mean !== null) this.#memory.settle(mean.result, start, count, to)
   }
 
-  #decode(to: number, from: number, count: number): void {
-    const blocks = Math.ceil(count / BLOCK)
-    if (this.wire === 'bf16') this.#kernels.decodeBf16(to, from, pad(count))
-    else this.#kernels.decodeInt8(to, from, from + blocks * 4, blocks)
-  }
-
-  #add(from: number, weight: number, count: number): void {
-    const { byteOffset: to } = this.#values
-    const blocks = Math.ceil(count / BLOCK)
-    switch (this.wire) {
-      case 'f32':
-        this.#kernels.accumulate(to, from, weight, pad(count))
-        break
-      case 'bf16':
-        this.#kernels.addBf16(to, weight, from, pad(count))
-        break
-      case 'int8':
-        this.#kernels.addInt8(to, weight, from, from + blocks * 4, blocks)
-        break
-    }
-  }
-
-  /** What lies behind the values must not raise the last block's scale. */
-  #padBlocks(count: number): number {
-    const blocks = Math.ceil(count / BLOCK)
-    this.#values.fill(0, count, blocks * BLOCK)
-    return blocks
+  /** Copies what came to where kernels read it, followed by zeros: they must not raise the last block's scale. */
+  #take(payload: Uint8Array, count: number): void {
+    const { came } = this.#memory.scratch
+    this.#memory.bytes.set(payload, came)
+    const end = came + payload.byteLength
+    this.#memory.bytes.fill(0, end, end + encodedBytes(this.wire, BLOCK - (count % BLOCK)))
   }
 }
 
-/** Kernels take sixteen values at a time; the scratch has room for it. */
-function pad(count: number): number {
+/** Whole blocks first, then what is left. */
+function inParts(length: number, run: (start: number, count: number) => void): void {
+  const rest = length % BLOCK
+  if (length > rest) run(0, length - rest)
+  if (rest > 0) run(length - rest, rest)
+}
+
+/** `int8`: bytes of the scales before the codes. */
+function headBytes(count: number): number {
+  return Math.ceil(count / BLOCK) * 4
+}
+
+/** Kernels of floats take sixteen values at a time; scratch has room for it. */
+function toSixteens(count: number): number {
   return (count + 15) & ~15
 }
 
@@ -165,4 +188,8 @@ function isPowerOfTwo(value: number): boolean {
   const [bits] = new Uint32Array(Float32Array.of(value).buffer)
   // Powers whose inverse is a normal number too: no fraction, exponent from 2^-126 to 2^126.
   return (bits & 0x7fffff) === 0 && bits >>> 23 > 0 && bits >>> 23 < 254
+}
+
+function bytesOf(values: Float32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }

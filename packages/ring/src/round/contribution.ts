@@ -1,6 +1,6 @@
 /** What the caller of an all-reduce brings, checked and put into the words of the view protocol. Pure. */
 import { RingError } from '../errors.ts'
-import { encodedBytes } from '../kernels/chunk-math.ts'
+import { encodedBytes } from '../kernels/chunk-memory.ts'
 import type { Integrity, Ring, WireType } from '../types.ts'
 import type { Mark } from '../view/messages.ts'
 import type { Event } from '../view/state.ts'

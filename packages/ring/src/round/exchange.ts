@@ -1,17 +1,18 @@
 /**
  * One round over two links: from the predecessor, to the successor. A chunk is opened, added (or stored), sealed and
- * passed on while it is in cache. The only large memory is the result itself: what cannot be sent yet lies in it, so
- * reading never waits for writing.
+ * passed on while it is in cache. What cannot be sent yet is kept as wire bytes, so reading never waits for writing.
  */
 import type { FrameHeader } from '@gym-node/wire'
 import { RingError } from '../errors.ts'
-import { encodedBytes, type ChunkMath } from '../kernels/chunk-math.ts'
+import type { Part } from '../kernels/chunk-math.ts'
+import { encodedBytes } from '../kernels/chunk-memory.ts'
 import type { Lanes } from '../link/lanes.ts'
 import { giveBack } from '../link/memory.ts'
 import { FRAME_KIND, type SealedLink } from '../link/sealed-link.ts'
 import { receiveSteps, sendSteps, type Step } from '../plan.ts'
 import type { WireType } from '../types.ts'
 import type { Fingerprints } from './fingerprint.ts'
+import type { RoundMemory } from './round-memory.ts'
 import type { Witness } from './witness.ts'
 
 /** What an exchange works on. `position` and `count` are this node's place in the view. */
@@ -29,8 +30,8 @@ export interface ExchangeOptions {
   readonly count: number
   readonly chunkBytes: number
   readonly wire: WireType
-  /** for the wire type and chunks of `chunkBytes`; made once, since its memory is costly to map */
-  readonly math: ChunkMath
+  /** for the wire type, the vector's length and chunks of `chunkBytes`; no other exchange may use it meanwhile */
+  readonly memory: RoundMemory
   /** what earlier rounds' rounding left over here, in bf16; added to the vector */
   readonly residual: Uint16Array | null
   /** where what this round's rounding leaves over goes; null where nothing is kept */
@@ -53,10 +54,13 @@ export function exchange(options: ExchangeOptions): Promise<void> {
 
 class Exchange {
   readonly #o: ExchangeOptions
-  readonly #math: ChunkMath
+  readonly #memory: RoundMemory
   readonly #bytes: Uint8Array
   readonly #sends: readonly Step[]
   readonly #receives: readonly Step[]
+  /** what waits to be sent, as wire bytes; null where it can lie in the result */
+  readonly #codes: Uint8Array | null
+  readonly #codeBytes: number
   /** sends that need nothing from the predecessor; send `i` beyond them needs receive `i - first` */
   readonly #first: number
   readonly #isHere: Uint8Array
@@ -78,11 +82,15 @@ class Exchange {
     this.#o = options
     const { vector, result, count, position, to, from } = options
     const chunkElements = Math.max(1, Math.floor(options.chunkBytes / 4))
-    this.#math = options.math
+    this.#memory = options.memory
     this.#bytes = new Uint8Array(result.buffer, result.byteOffset, result.byteLength)
     this.#sends = sendSteps(vector.length, count, position, chunkElements)
     this.#receives = receiveSteps(vector.length, count, position, chunkElements)
     this.#first = this.#sends.filter((step) => step.move === 0).length
+    const longest = Math.min(chunkElements, Math.ceil(vector.length / count))
+    this.#codeBytes = encodedBytes(options.wire, longest)
+    const waiting = this.#sends.length - this.#first
+    this.#codes = options.wire === 'f32' ? null : options.memory.codes(waiting * this.#codeBytes)
     this.#isHere = new Uint8Array(this.#receives.length)
     this.#nextSend = to.links.map((_, lane) => lane)
     this.#nextReceive = from.links.map((_, lane) => lane)
@@ -178,23 +186,33 @@ class Exchange {
 
   /** What a step sends that was not passed on from cache. */
   #payload(step: Step, index: number): Uint8Array {
-    const { wire, vector, weight, residual } = this.#o
+    const { wire, vector, weight } = this.#o
     const { start, end } = step.span
     if (index < this.#first) {
       const own = vector.subarray(start, end)
       if (wire === 'f32' && weight === 1) return new Uint8Array(own.buffer, own.byteOffset, own.byteLength)
-      this.#math.load(own, Math.fround(weight), residual?.subarray(start, end) ?? null)
-      return this.#encodePartial(step)
+      return this.#memory.math.send(this.#part(step))
     }
-    if (!step.reduce) return this.#encodeFinished(step)
-    // A partial sum waits as wire bytes where its segment's mean will be.
-    return this.#bytes.subarray(start * 4, start * 4 + encodedBytes(wire, end - start))
+    return this.#place(index).subarray(0, encodedBytes(wire, end - start))
   }
 
-  #encodePartial({ span: { start, end } }: Step): Uint8Array {
-    const { newResidual } = this.#o
-    if (newResidual === null) return this.#math.encode(end - start)
-    return this.#math.encodeKeeping(end - start, newResidual.subarray(start, end), 1)
+  /** What this node adds to a chunk. */
+  #part({ span: { start, end } }: Step): Part {
+    const { vector, weight, residual, newResidual } = this.#o
+    return {
+      own: vector.subarray(start, end),
+      weight: Math.fround(weight),
+      residual: residual?.subarray(start, end) ?? null,
+      kept: newResidual?.subarray(start, end) ?? null,
+    }
+  }
+
+  /** Where the wire bytes of a send lie until it goes. In f32 that is where its segment's mean is, or will be. */
+  #place(index: number): Uint8Array {
+    const { start, end } = this.#sends[index].span
+    if (this.#codes === null) return this.#bytes.subarray(start * 4, end * 4)
+    const at = (index - this.#first) * this.#codeBytes
+    return this.#codes.subarray(at, at + this.#codeBytes)
   }
 
   #fromSuccessor(header: FrameHeader): void {
@@ -233,7 +251,7 @@ class Exchange {
     const onward = step.reduce ? this.#reduce(step, payload) : this.#store(step, payload)
     this.#isHere[index] = 1
     this.#received += 1
-    this.#passOn(this.#first + index, step, onward)
+    this.#passOn(this.#first + index, onward)
     if (step.finish || !step.reduce) this.#print(index, step, onward)
     giveBack(payload)
     this.#advance()
@@ -242,37 +260,26 @@ class Exchange {
 
   /** Adds this node's own values; the last to do so divides, and owns the segment. Returns what goes on. */
   #reduce(step: Step, payload: Uint8Array): Uint8Array {
-    const { vector, weight, residual, result, totalWeight, newResidual, wire } = this.#o
+    const { result, totalWeight } = this.#o
     const { start, end } = step.span
-    const own = vector.subarray(start, end)
-    this.#math.loadAndAdd(own, Math.fround(weight), residual?.subarray(start, end) ?? null, payload)
-    if (!step.finish) return this.#encodePartial(step)
-    this.#math.divide(end - start, totalWeight)
-    // Residuals are kept in the unit of weighted sums.
-    const bytes =
-      newResidual === null
-        ? this.#math.encode(end - start)
-        : this.#math.encodeKeeping(end - start, newResidual.subarray(start, end), totalWeight)
-    // The owner ends with the bits that the others get.
-    if (wire !== 'f32') this.#math.settle(end - start)
-    result.set(this.#math.values(end - start), start)
-    return bytes
+    const { math } = this.#memory
+    const part = this.#part(step)
+    if (!step.finish) return math.pass(part, payload)
+    // Residuals are kept in the unit of weighted sums. The owner ends with the bits that the others get.
+    return math.finish(part, payload, totalWeight, result.subarray(start, end))
   }
 
-  #store(step: Step, payload: Uint8Array): Uint8Array {
-    const { result, wire } = this.#o
-    const { start, end } = step.span
-    if (wire === 'f32') this.#bytes.set(payload, start * 4)
-    else result.set(this.#math.decode(payload, end - start), start)
+  #store({ span: { start, end } }: Step, payload: Uint8Array): Uint8Array {
+    this.#memory.math.decode(payload, this.#o.result.subarray(start, end))
     return payload
   }
 
-  /** Forwards at once if the lane is free; a partial sum that must wait is put where its segment's mean will be. */
-  #passOn(index: number, step: Step, bytes: Uint8Array): void {
+  /** Forwards at once if the lane is free; keeps what must wait. */
+  #passOn(index: number, bytes: Uint8Array): void {
     if (index >= this.#sends.length) return
     const lane = index % this.#nextSend.length
     if (this.#nextSend[lane] === index && this.#canSend(lane)) this.#send(lane, bytes)
-    else if (this.#sends[index].reduce) this.#bytes.set(bytes, step.span.start * 4)
+    else if (this.#sends[index].reduce || this.#codes !== null) this.#place(index).set(bytes)
   }
 
   /** Fingerprints a finished chunk, and those behind it in its segment that came first on another lane. */
@@ -289,9 +296,7 @@ class Exchange {
 
   /** A mean's wire bytes again: encoding what was decoded gives the same. */
   #encodeFinished({ span: { start, end } }: Step): Uint8Array {
-    if (this.#o.wire === 'f32') return this.#bytes.subarray(start * 4, end * 4)
-    this.#math.load(this.#o.result.subarray(start, end), 1, null)
-    return this.#math.encode(end - start)
+    return this.#memory.math.encode(this.#o.result.subarray(start, end))
   }
 
   /** Called once per stall time: nothing since the last call means that somebody up the ring is stuck. */

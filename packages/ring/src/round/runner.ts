@@ -5,13 +5,11 @@ import { RingError, toRingError } from '../errors.ts'
 import type { ViewLinks } from '../link/view-links.ts'
 import type { Integrity, RoundResult, View, WireType } from '../types.ts'
 import type { Mark, Turn } from '../view/messages.ts'
-import { ChunkMath } from '../kernels/chunk-math.ts'
 import { exchange } from './exchange.ts'
 import { Fingerprints, fingerprint, hashFacts, nameResult, type RoundFacts } from './fingerprint.ts'
 import { decodeHeld, encodeHeld, type HeldResult } from './held-result.ts'
 import { keepFreedMemory } from '../link/memory.ts'
-import { Residuals } from './residuals.ts'
-import { ResultMemory } from './result-memory.ts'
+import { RoundMemory } from './round-memory.ts'
 import { Witness } from './witness.ts'
 
 /** What the runner tells the view machine. */
@@ -53,15 +51,14 @@ export class RoundRunner {
   #pending: Pending | null = null
   #attempt: AbortController | null = null
   #held: Held | null = null
-  readonly #memory = new ResultMemory()
-  readonly #residuals = new Residuals()
-  readonly #math: ChunkMath
+  #memory: RoundMemory | null = null
+  /** what the last committed round's rounding left over here, in bf16 */
+  #residual: Uint16Array | null = null
   bytesSent = 0
   bytesReceived = 0
 
   constructor(options: RunnerOptions) {
     this.#o = options
-    this.#math = new ChunkMath(options.wire, options.limits.chunkBytes / 4)
     keepFreedMemory()
   }
 
@@ -75,6 +72,20 @@ export class RoundRunner {
     if (bytes === null) return null
     this.#held = { ...decodeHeld(bytes), residual: null }
     return { round: this.#held.round, hash: Buffer.from(this.#held.hash).toString('hex') }
+  }
+
+  /** Memory for a vector of `length`, which `open` takes like any other and the arithmetic reads in place. */
+  vector(length: number): Float32Array {
+    return this.#memoryFor(length).vector
+  }
+
+  /** The memory of rounds of `length`; one of another length is dropped, and goes when nobody has arrays of it. */
+  #memoryFor(length: number): RoundMemory {
+    if (this.#memory?.length !== length) {
+      const { wire, limits } = this.#o
+      this.#memory = new RoundMemory(wire, length, limits.chunkBytes / 4)
+    }
+    return this.#memory
   }
 
   get activeRound(): number | null {
@@ -116,21 +127,22 @@ export class RoundRunner {
     const total = totalWeight(turns.map((turn) => turn.weight))
     const facts: RoundFacts = { view, round: pending.round, totalWeight: total, contributions }
     const { length } = pending.vector
-    const mean = this.#memory.take(length)
+    const memory = this.#memoryFor(length)
+    const mean = memory.results.take()
     // bf16 loses a 256th at most, evenly up and down; only the coarse steps of int8 need to be made good.
-    const residual = this.#o.wire !== 'int8' || links === null ? null : this.#residuals.take(length)
+    const residual = this.#o.wire !== 'int8' || links === null ? null : memory.residuals.take()
     try {
       const hash =
         links === null
           ? await this.#alone(pending, facts, mean)
-          : await this.#exchange(pending, links, facts, position, { mean, residual }, attempt.signal)
+          : await this.#exchange(pending, links, facts, position, { memory, mean, residual }, attempt.signal)
       attempt.signal.throwIfAborted()
       this.#drop()
       this.#held = { ...facts, mean, hash, residual }
     } catch (thrown) {
       // The exchange has ended: nothing writes here any more.
-      this.#memory.giveBack(mean)
-      if (residual !== null) this.#residuals.giveBack(residual)
+      memory.results.giveBack(mean)
+      if (residual !== null) memory.residuals.giveBack(residual)
       if (attempt.signal.aborted) return
       const error = toRingError(thrown, 'PEER_LOST', 'round failed')
       this.#o.handlers.onFailed(view.epoch, pending.round, error)
@@ -142,8 +154,9 @@ export class RoundRunner {
   /** Forgets a result that another attempt replaces. */
   #drop(): void {
     if (this.#held === null) return
-    this.#memory.giveBack(this.#held.mean)
-    if (this.#held.residual !== null) this.#residuals.giveBack(this.#held.residual)
+    const { mean, residual } = this.#held
+    this.#memory?.results.giveBack(mean)
+    if (residual !== null) this.#memory?.residuals.giveBack(residual)
     this.#held = null
   }
 
@@ -161,7 +174,10 @@ export class RoundRunner {
     if (Buffer.from(own).toString('hex') !== hash) return null
     this.#pending = null
     this.#held = null
-    if (residual !== null) this.#residuals.commit(residual)
+    if (residual !== null) {
+      if (this.#residual !== null) this.#memory?.residuals.giveBack(this.#residual)
+      this.#residual = residual
+    }
     let lent: Float32Array | null = mean
     const result: RoundResult = {
       get mean() {
@@ -169,7 +185,7 @@ export class RoundRunner {
         return lent
       },
       release: () => {
-        if (lent !== null) this.#memory.giveBack(lent)
+        if (lent !== null) this.#memory?.results.giveBack(lent)
         lent = null
       },
       round,
@@ -198,13 +214,9 @@ export class RoundRunner {
 
   /** The mean of one member alone: what its own vector is after weighting and dividing. Returns its name. */
   async #alone({ vector, weight }: Pending, facts: RoundFacts, mean: Float32Array): Promise<Uint8Array> {
-    const step = this.#o.limits.chunkBytes / 4
-    const math = this.#math
-    for (let start = 0; start < vector.length; start += step) {
-      const own = vector.subarray(start, start + step)
-      math.load(own, Math.fround(weight), null)
-      math.divide(own.length, weight)
-      mean.set(math.values(own.length), start)
+    const factor = Math.fround(weight)
+    for (let i = 0; i < vector.length; i++) {
+      mean[i] = weight === 0 ? 0 : Math.fround(vector[i] * factor) / factor
     }
     const key = hashFacts(facts)
     const bytes = new Uint8Array(mean.buffer, mean.byteOffset, mean.byteLength)
@@ -217,7 +229,11 @@ export class RoundRunner {
     links: ViewLinks,
     about: RoundFacts,
     position: number,
-    into: { readonly mean: Float32Array; readonly residual: Uint16Array | null },
+    into: {
+      readonly memory: RoundMemory
+      readonly mean: Float32Array
+      readonly residual: Uint16Array | null
+    },
     signal: AbortSignal,
   ): Promise<Uint8Array> {
     const { identity, integrity, limits, wire } = this.#o
@@ -247,8 +263,8 @@ export class RoundRunner {
         count: members.length,
         chunkBytes: limits.chunkBytes,
         wire,
-        math: this.#math,
-        residual: this.#residuals.current(vector.length),
+        memory: into.memory,
+        residual: this.#residual?.length === vector.length ? this.#residual : null,
         newResidual: into.residual,
         fingerprints,
         witness,

@@ -7,13 +7,14 @@ import assert from 'node:assert/strict'
 import { createIdentity, FrameSealer, sha3_256, type FrameHeader, type SealedKeys } from '@gym-node/wire'
 import { DEFAULT_LIMITS } from '../../src/defaults.ts'
 import { RingError } from '../../src/errors.ts'
-import { ChunkMath, encodedBytes } from '../../src/kernels/chunk-math.ts'
+import { encodedBytes } from '../../src/kernels/chunk-memory.ts'
 import { Lanes } from '../../src/link/lanes.ts'
 import { FRAME_KIND, SealedLink } from '../../src/link/sealed-link.ts'
 import { sendSteps } from '../../src/plan.ts'
 import { encodeChallenge, encodeClaim } from '../../src/round/claims.ts'
 import { exchange } from '../../src/round/exchange.ts'
 import { Fingerprints } from '../../src/round/fingerprint.ts'
+import { RoundMemory } from '../../src/round/round-memory.ts'
 import { Witness } from '../../src/round/witness.ts'
 import type { WireType } from '../../src/types.ts'
 import type { Random } from '../sim/random.ts'
@@ -165,7 +166,7 @@ export const exchangeTarget: Target = {
       totalWeight: COUNT,
       count: COUNT,
       chunkBytes: LIMITS.chunkBytes,
-      math: new ChunkMath(wire, LIMITS.chunkBytes / 4),
+      memory: new RoundMemory(wire, length, LIMITS.chunkBytes / 4),
       residual: null,
       newResidual: wire === 'int8' ? new Uint16Array(length) : null,
       fingerprints: isSigned ? null : new Fingerprints(FACTS, COUNT),

@@ -1,4 +1,4 @@
-/** The wire's number formats in plain TypeScript, element by element: what kernels.wat is checked against. */
+/** The wire's number formats in plain TypeScript, element by element: what the kernels are checked against. */
 
 const BLOCK = 256
 const scratch = new DataView(new ArrayBuffer(4))

@@ -1,0 +1,78 @@
+/** Short names for WebAssembly's text, so that a kernel reads as the formula it is. Every function returns text. */
+
+/** An instruction with its operands. */
+export function op(name: string, ...operands: readonly (string | number)[]): string {
+  return `(${[name, ...operands].join(' ')})`
+}
+
+/** The value of a local. */
+export function get(local: string): string {
+  return op('local.get', `$${local}`)
+}
+
+/** Sets a local. */
+export function set(local: string, value: string): string {
+  return op('local.set', `$${local}`, value)
+}
+
+/** A constant integer. */
+export function i32(value: number): string {
+  return op('i32.const', value)
+}
+
+/** Four equal integers. */
+export function splat(value: number): string {
+  return op('i32x4.splat', i32(value))
+}
+
+/** The 16 bytes `offset` behind the address in a local. */
+export function load(pointer: string, offset: number): string {
+  return op('v128.load', `offset=${offset}`, get(pointer))
+}
+
+/** Stores 16 bytes `offset` behind the address in a local. */
+export function store(pointer: string, offset: number, value: string): string {
+  return op('v128.store', `offset=${offset}`, get(pointer), value)
+}
+
+/** Adds to an address. */
+export function advance(pointer: string, bytes: number): string {
+  return set(pointer, op('i32.add', get(pointer), i32(bytes)))
+}
+
+export const add = (a: string, b: string): string => op('f32x4.add', a, b)
+export const sub = (a: string, b: string): string => op('f32x4.sub', a, b)
+export const mul = (a: string, b: string): string => op('f32x4.mul', a, b)
+export const div = (a: string, b: string): string => op('f32x4.div', a, b)
+export const addBits = (a: string, b: string): string => op('i32x4.add', a, b)
+export const subBits = (a: string, b: string): string => op('i32x4.sub', a, b)
+export const and = (a: string, b: string): string => op('v128.and', a, b)
+export const or = (a: string, b: string): string => op('v128.or', a, b)
+export const isNaNs = (a: string): string => op('f32x4.ne', a, a)
+export const upperHalf = (a: string): string => op('i32x4.shr_u', a, i32(16))
+export const toUpperHalf = (a: string): string => op('i32x4.shl', a, i32(16))
+
+/** A parameter or local: its name and type. */
+export type Slot = readonly [name: string, type: 'i32' | 'f32' | 'v128']
+
+/** An exported function (`$name` inside the module); locals begin as zero. */
+export function func(
+  name: string,
+  params: readonly Slot[],
+  locals: readonly Slot[],
+  body: readonly string[],
+): string {
+  const declare = (kind: string, slots: readonly Slot[]): string =>
+    slots.map(([slot, type]) => `(${kind} $${slot} ${type})`).join(' ')
+  return `(func $${name} (export "${name}") ${declare('param', params)} ${declare('local', locals)}\n${body.join('\n')})`
+}
+
+/** Repeats until `pointer` has reached `end`, at least once. */
+export function untilEnd(label: string, pointer: string, end: string, body: readonly string[]): string {
+  return op(`loop $${label}`, ...body, op(`br_if $${label}`, op('i32.lt_u', get(pointer), get(end))))
+}
+
+/** The same for each of 0, 1, 2, 3: sixteen values are four vectors of four. */
+export function four(body: (k: number) => string): string[] {
+  return [0, 1, 2, 3].map(body)
+}

@@ -10,7 +10,7 @@ export interface RingLimits {
   readonly controlMessagesPerSecond: number
   /** control messages that may come at once: a view change in a large ring is a burst */
   readonly controlBurst: number
-  /** bytes of control messages a second from one peer: reading JSON costs ten times what sending it does */
+  /** bytes of control messages a second from one peer: each costs its reader more than its sender */
   readonly controlBytesPerSecond: number
   /** bytes of control messages that may come at once: the views and greetings of a large ring */
   readonly controlBurstBytes: number
@@ -26,7 +26,7 @@ export interface RingLimits {
   readonly addressesPerPeer: number
   /** peers of the job remembered beyond the view, so that garbage cannot fill memory */
   readonly knownPeers: number
-  /** open connections in all; libp2p closes the least useful ones beyond it */
+  /** open connections in all; beyond it the one needed least goes */
   readonly connections: number
   /** open connections with one peer: one direct, one relayed, and both ends may dial at once */
   readonly connectionsPerPeer: number

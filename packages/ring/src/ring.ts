@@ -25,6 +25,7 @@ import { StateFetcher } from './sync/fetch.ts'
 import { StateSync } from './sync/state-sync.ts'
 import type { RequestOptions, Ring, RingEvents, RingOptions, RingStatus, RoundResult, View } from './types.ts'
 import { ViewDriver } from './view/driver.ts'
+import { ed25519Signer } from './view/ed25519-signer.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
 import type { Mark } from './view/messages.ts'
 import { describePeers, isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
@@ -122,7 +123,7 @@ export class RingNode implements Ring {
       waitsForHolePunch: options.network?.holePunching === true,
       isPrivate: options.network?.swarmKey !== undefined,
       isAllowed: (peer) => this.#isAllowed(peer),
-      isMember: (peer) => this.#effects.view?.members.includes(peer) === true,
+      isMember: (peer) => this.#isMember(peer),
       handlers: {
         onConnected: (peer) => {
           this.#network.noteMet(peer)
@@ -155,6 +156,7 @@ export class RingNode implements Ring {
       logger: options.logger,
       isObserver: options.role === 'observer',
       isAllowed: (peer) => this.#isAllowed(peer),
+      isMember: (peer) => this.#isMember(peer),
       onRejected: (error) => this.#count(error),
       onVerdict: (verdict) => this.#emitter.emit('reachability', verdict),
     })
@@ -215,6 +217,7 @@ export class RingNode implements Ring {
         minMembers: o.minMembers,
         maxMembers: this.#limits.members,
         quorum: o.quorum,
+        signer: ed25519Signer(o.identity),
         peerTimeoutMs: o.peerTimeoutMs,
         genesisSettleMs: Math.min(defaults.GENESIS_SETTLE_MS, o.peerTimeoutMs / 2),
         stragglerMs: this.#limits.stragglerMs,
@@ -383,6 +386,10 @@ export class RingNode implements Ring {
   #isAllowed(peer: string): boolean {
     if (this.#o.deny?.includes(peer) === true) return false
     return this.#o.allow === undefined || this.#o.allow.includes(peer)
+  }
+
+  #isMember(peer: string): boolean {
+    return this.#effects.view?.members.includes(peer) === true
   }
 
   /** Counts what a peer did wrong, or what broke, and reports it unless there is too much of it. */

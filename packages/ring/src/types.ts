@@ -68,8 +68,11 @@ export interface RingOptions {
   readonly network?: NetworkOptions
   /** genesis waits for this many peers, self included; an existing ring may shrink below it */
   readonly minMembers: number
-  /** `any` lets whoever is left go on: two halves may both go on, so only for rings of two and tests */
-  readonly quorum: 'majority' | 'any'
+  /**
+   * how many decide; `two-thirds` holds against members that lie while they are fewer than a third; `any` lets whoever is
+   * left go on: two halves may both go on, so only for rings of two and tests
+   */
+  readonly quorum: 'majority' | 'two-thirds' | 'any'
   /** a member silent for this long is suspected */
   readonly peerTimeoutMs: number
   readonly wire: WireType

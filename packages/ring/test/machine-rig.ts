@@ -1,7 +1,9 @@
 /** A few view machines driven by hand: every message waits until the test delivers or drops it. */
 import { ViewMachine } from '../src/view/machine.ts'
 import type { Durable, Mark, ViewMessage } from '../src/view/messages.ts'
-import { EMPTY_DURABLE, type Effect, type Event, type MachineState } from '../src/view/state.ts'
+import { EMPTY_DURABLE } from '../src/view/state.ts'
+import type { Effect, Event, MachineState, QuorumMode } from '../src/view/state.ts'
+import { simSigner } from './sim/signer.ts'
 
 /** A message on its way. */
 export interface Envelope {
@@ -30,7 +32,7 @@ export class MachineRig {
   readonly #nodes = new Map<string, Node>()
 
   /** Connected nodes; unless told otherwise they have agreed on a first view of all of them. */
-  constructor(ids: readonly string[], quorum: 'majority' | 'any' = 'majority', { form } = { form: true }) {
+  constructor(ids: readonly string[], quorum: QuorumMode = 'majority', { form } = { form: true }) {
     for (const id of ids) {
       const state = { round: 0, hash: '00' }
       const kept = { durable: EMPTY_DURABLE, held: null }
@@ -146,7 +148,7 @@ export class MachineRig {
     this.post(b, { on: 'disconnected', peer: a })
   }
 
-  #options(self: string, boot: number, minMembers: number, quorum: 'majority' | 'any') {
+  #options(self: string, boot: number, minMembers: number, quorum: QuorumMode) {
     return {
       self,
       boot: `${self}.${boot}`,
@@ -155,6 +157,7 @@ export class MachineRig {
       minMembers,
       maxMembers: 16,
       quorum,
+      signer: simSigner(self),
       peerTimeoutMs: PEER_TIMEOUT_MS,
       genesisSettleMs: 100,
       stragglerMs: 60_000,

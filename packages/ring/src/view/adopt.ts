@@ -1,22 +1,27 @@
 /** Taking over a decided view, and giving one up: the only places where the agreed view changes. */
 import type { Effect, MachineState } from './state.ts'
-import { bootOf, isAlive, isParticipant, NO_ACCUSATIONS } from './state.ts'
-import type { ViewValue } from './messages.ts'
+import { bootOf, EMPTY_DURABLE, isAlive, isParticipant, NO_ACCUSATIONS } from './state.ts'
+import type { Proven, ViewValue } from './messages.ts'
+import { lengthen } from './path.ts'
 import { commitStart, openTurn } from './turn.ts'
 
-/** Installs a decided view: durable first, then known to the rest of the node. */
-export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): void {
+/** Installs the last view of a path that has been proven: durable first, then known to the rest of the node. */
+export function adoptView(s: MachineState, news: readonly Proven[], out: Effect[]): void {
+  const value = news.at(-1)?.value
+  if (value === undefined) return
   stopRound(s, 'VIEW_CHANGED', `epoch ${value.epoch} was agreed`, out)
-  s.durable = { version: 1, view: value, promised: null, accepted: null, prepared: null, invited: [] }
+  s.durable = { ...EMPTY_DURABLE, view: value, path: lengthen(s.durable.path, news) }
   s.frozen = false
   s.abandoned = false
   s.proposal = null
+  s.pending = null
   s.genesis = null
   s.genesisLock = null
   s.reasonSince = null
   s.proposeAfter = s.now
   s.stalledSince = null
   s.highestBallot = 0
+  s.lonelySince = null
   s.lastAhead = null
   s.adoptedAt = s.now
   s.turn = null
@@ -32,13 +37,14 @@ export function adoptView(s: MachineState, value: ViewValue, out: Effect[]): voi
 /** Forgets a view that lost against another ring of the same job; this node then joins the other as a newcomer. */
 export function dissolveView(s: MachineState, reason: string, out: Effect[]): void {
   stopRound(s, 'VIEW_CHANGED', reason, out)
-  s.durable = { version: 1, view: null, promised: null, accepted: null, prepared: null, invited: [] }
+  s.durable = EMPTY_DURABLE
   // Under its old name it could be told of the view it has left, and vote there again without remembering how.
   s.dissolved += 1
   s.boot = `${s.options.boot}.${s.dissolved}`
   s.frozen = false
   s.abandoned = false
   s.proposal = null
+  s.pending = null
   s.turn = null
   s.candidatesSince = s.now
   s.dirty = true

@@ -1,5 +1,5 @@
 /** When the view must change, to which members, and whose task it is to propose it. */
-import type { Effect, MachineState } from './state.ts'
+import type { Effect, MachineState, Proposal } from './state.ts'
 import {
   aliveAcceptors,
   bootOf,
@@ -14,7 +14,8 @@ import {
 } from './state.ts'
 import { LEAST_GAIN, orderMembers } from '../order/order.ts'
 import type { Member, ViewValue } from './messages.ts'
-import { startBallot } from './paxos.ts'
+import { accusedMembers, noteQuarrels } from './accusations.ts'
+import { startBallot } from './proposer.ts'
 
 /** A view is not changed for its order alone before it has done this many rounds, and for a smaller gain. */
 const REORDER_ROUNDS = 8
@@ -26,11 +27,15 @@ const CHURN_BASE_MS = 50
 /** A member left out on accusation may come back after this many peer timeouts. */
 const DOOR_CLOSED_TIMEOUTS = 10
 
+/** A newcomer that a quorum does not know may be proposed again after this many peer timeouts. */
+const STRANGER_TIMEOUTS = 2
+
 /** Proposes the next view if there is a reason and it is this node's turn to do so. */
 export function considerChange(s: MachineState, out: Effect[]): void {
   const self = s.options.self
   if (s.durable.view === null || !isAcceptor(s, self)) return
   if (s.proposal !== null ? s.now < s.proposal.retryAt : s.now < s.proposeAfter) return
+  if (s.proposal !== null) keepStrangersOut(s, s.proposal)
   s.proposal = null
   if (!hasReason(s)) {
     s.reasonSince = null
@@ -146,69 +151,22 @@ function excludedMembers(s: MachineState): Set<string> {
   return excluded
 }
 
-/**
- * A pair that cannot work together cannot both stay, because everybody talks to everybody. The one with more accusers
- * goes; in a tie of two that accuse each other the one that has had such a tie with more peers, else the higher id; an
- * accuser of this node itself goes, as this node hears it.
- */
-function accusedMembers(s: MachineState, unfit: ReadonlySet<string>): Set<string> {
-  const edges = accusations(s, unfit)
-  if (edges.length === 0) return new Set()
-  const accusers = (peer: string): number => edges.filter(([, accused]) => accused === peer).length
-  const quarrels = (peer: string): number => s.quarrels.get(peer)?.size ?? 0
-  const out = new Set<string>()
-  for (const [accuser, accused] of edges) {
-    if (out.has(accuser) || out.has(accused)) continue
-    const mutual = edges.some(([a, b]) => a === accused && b === accuser)
-    const more = accusers(accused) - accusers(accuser) || (mutual ? quarrels(accused) - quarrels(accuser) : 0)
-    if (accused === s.options.self) out.add(accuser)
-    else if (accuser === s.options.self || more > 0) out.add(accused)
-    else if (more < 0) out.add(accuser)
-    else out.add(mutual && compareText(accuser, accused) > 0 ? accuser : accused)
-  }
-  return out
-}
-
-/** Remembers who accuses each other. */
-function noteQuarrels(s: MachineState): void {
-  const edges = accusations(s, unfitMembers(s))
-  for (const [a, b] of edges) {
-    if (!edges.some(([accuser, accused]) => accuser === b && accused === a)) continue
-    const partners = s.quarrels.get(a) ?? new Set()
-    s.quarrels.set(a, partners.add(b))
-  }
-}
-
-/** Who accuses whom, among the members that are fit. */
-function accusations(s: MachineState, unfit: ReadonlySet<string>): [accuser: string, accused: string][] {
-  const members = (s.durable.view?.members ?? []).map((m) => m.peer).filter((peer) => !unfit.has(peer))
-  const edges: [string, string][] = []
-  const fit = new Set(members)
-  for (const accuser of members) {
-    for (const accused of accusedBy(s, accuser)) {
-      if (accuser !== accused && fit.has(accused) && accuses(s, accuser, accused))
-        edges.push([accuser, accused])
-    }
-  }
-  return edges
-}
-
-/** Whom a member has ever had a word against. */
-function accusedBy(s: MachineState, accuser: string): Iterable<string> {
-  return (accuser === s.options.self ? s.strikes : s.peers.get(accuser)?.accusing)?.keys() ?? []
-}
-
-/** Own strikes count at once; another's word counts after it has stood for half a timeout, as links blink. */
-function accuses(s: MachineState, accuser: string, accused: string): boolean {
-  if (accuser === s.options.self) return (s.strikes.get(accused) ?? 0) >= STRIKES
-  const since = s.peers.get(accuser)?.accusing.get(accused)
-  return since !== undefined && s.now - since >= s.options.peerTimeoutMs / 2
-}
-
 /** Remembers whom this proposal leaves out although it lives, so that it does not come straight back. */
 function closeDoor(s: MachineState): void {
   for (const peer of accusedMembers(s, unfitMembers(s))) {
     if (bootOf(s, peer) === null || peer === s.options.self) continue
     s.doorClosed.set(peer, s.now + DOOR_CLOSED_TIMEOUTS * s.options.peerTimeoutMs)
+  }
+}
+
+/**
+ * A newcomer that was proposed and that not enough members have met waits a while, so that the view can change for other
+ * reasons meanwhile.
+ */
+function keepStrangersOut(s: MachineState, failed: Proposal): void {
+  if (failed.value === null || failed.certificate !== null) return
+  const known = new Set(s.durable.view?.members.map(({ peer }) => peer))
+  for (const { peer } of failed.value.members) {
+    if (!known.has(peer)) s.doorClosed.set(peer, s.now + STRANGER_TIMEOUTS * s.options.peerTimeoutMs)
   }
 }

@@ -1,13 +1,14 @@
 /**
- * The first view of a ring, and what happens when two rings of one job meet. Genesis needs the word of every member
- * it names; a node that has heard of a living ring joins that one instead.
+ * The first view of a ring. Genesis needs the signed word of every member it names, who are the ring's name; a node that
+ * has heard of a living ring joins that one instead.
  */
 import { createHash } from 'node:crypto'
 import type { Effect, MachineState } from './state.ts'
-import { compareText, isAlive, isParticipant, reachedRound, viewId } from './state.ts'
-import { MAX_INVITED, type Member, type StatusMessage, type ViewMessage, type ViewValue } from './messages.ts'
-import { adoptView, dissolveView } from './adopt.ts'
-import { isMinority } from './questions.ts'
+import { compareText, isAlive } from './state.ts'
+import { MAX_INVITED, type Member, type ViewMessage, type ViewValue } from './messages.ts'
+import { adoptView } from './adopt.ts'
+import { certify, genesisBallot, isVote, signVote } from './certificate.ts'
+import type { Question } from './vote.ts'
 
 type Of<T extends ViewMessage['t']> = Extract<ViewMessage, { t: T }>
 
@@ -32,12 +33,13 @@ export function considerGenesis(s: MachineState, out: Effect[]): void {
   if (s.now - s.candidatesSince < s.options.genesisSettleMs || knowsARing(s) || isLocked(s, s.options.self))
     return
   const value: ViewValue = {
-    ringId: nameRing(s, members),
+    ringId: nameRing(s.options.job, members),
     epoch: 1,
     members,
     start: { round: 0, result: null },
   }
-  s.genesis = { value, acks: new Set([s.options.self]), retryAt: s.now + s.options.peerTimeoutMs / 2 }
+  const own = signVote(s, foundingOf(s, value))
+  s.genesis = { value, acks: new Map([[s.options.self, own]]), retryAt: s.now + s.options.peerTimeoutMs / 2 }
   s.genesisLock = { ringId: value.ringId, proposer: s.options.self, until: s.genesis.retryAt }
   for (const member of members) {
     if (member.peer !== s.options.self)
@@ -53,7 +55,9 @@ export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: 
     value.members.some((member) => member.peer === peer && (boot === null || member.boot === boot))
   const yields = s.genesis !== null && compareText(from, s.options.self) < 0
   const free = !s.options.observer && s.durable.view === null && !s.leaving && !knowsARing(s)
-  const fits = value.epoch === 1 && named(s.options.self, s.boot) && named(from, null)
+  const isFounding = value.epoch === 1 && value.start.round === 0 && value.start.result === null
+  const isNamed = value.ringId === nameRing(s.options.job, value.members)
+  const fits = isFounding && isNamed && named(s.options.self, s.boot) && named(from, null)
   if (!free || !fits || (isLocked(s, from) && !yields)) {
     out.push({ do: 'send', to: from, message: { t: 'genesis-nack', ringId: value.ringId } })
     return
@@ -61,13 +65,16 @@ export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: 
   s.genesis = null
   s.genesisLock = { ringId: value.ringId, proposer: from, until: s.now + s.options.peerTimeoutMs }
   rememberInvitation(s, value.ringId, out)
-  out.push({ do: 'send', to: from, message: { t: 'genesis-ack', ringId: value.ringId } })
+  const signature = Buffer.from(signVote(s, foundingOf(s, value))).toString('base64')
+  out.push({ do: 'send', to: from, message: { t: 'genesis-ack', ringId: value.ringId, signature } })
 }
 
 /** Counts acceptances; the last one makes the ring. */
 export function onGenesisAck(s: MachineState, from: string, m: Of<'genesis-ack'>, out: Effect[]): void {
   if (s.genesis?.value.ringId !== m.ringId) return
-  s.genesis.acks.add(from)
+  const signature = Buffer.from(m.signature, 'base64')
+  if (!isVote(s, foundingOf(s, s.genesis.value), from, signature)) return
+  s.genesis.acks.set(from, signature)
   decideGenesis(s, out)
 }
 
@@ -80,29 +87,15 @@ export function onGenesisNack(s: MachineState, from: string, m: Of<'genesis-nack
   s.candidatesSince = s.now
 }
 
-/**
- * Two rings of one job, or two halves that quorum `any` let part, become one: the lesser dissolves. A living ring
- * beats one without quorum, then more rounds, then the lower name.
- */
-export function considerMerge(s: MachineState, other: StatusMessage, out: Effect[]): void {
-  const view = s.durable.view
-  if (view === null || other.ringId === null || other.viewId === null || !other.active) return
-  const sameLine =
-    other.ringId === view.ringId && (other.epoch !== view.epoch || other.viewId === viewId(view))
-  if (sameLine) return
-  const ownActive = isParticipant(s) && !isMinority(s)
-  const own = { round: reachedRound(s), name: view.ringId + viewId(view) }
-  const theirs = { round: reachedRound(other), name: other.ringId + other.viewId }
-  const loses = theirs.round === own.round ? compareText(theirs.name, own.name) < 0 : theirs.round > own.round
-  if (!ownActive || loses) dissolveView(s, `ring ${other.ringId} of the same job goes before this one`, out)
-}
-
 function decideGenesis(s: MachineState, out: Effect[]): void {
   const genesis = s.genesis
   if (genesis === null || !genesis.value.members.every((member) => genesis.acks.has(member.peer))) return
-  adoptView(s, genesis.value, out)
+  const { value } = genesis
+  const path = [{ value, certificate: certify(foundingOf(s, value), genesis.acks) }]
+  adoptView(s, path, out)
+  const message: ViewMessage = { t: 'decided', path }
   for (const [peer, record] of s.peers) {
-    if (record.connected) out.push({ do: 'send', to: peer, message: { t: 'decided', value: genesis.value } })
+    if (record.connected) out.push({ do: 'send', to: peer, message })
   }
 }
 
@@ -143,7 +136,13 @@ function isLocked(s: MachineState, except: string): boolean {
   return s.genesisLock !== null && s.now < s.genesisLock.until && s.genesisLock.proposer !== except
 }
 
-function nameRing(s: MachineState, members: readonly Member[]): string {
-  const text = JSON.stringify([s.options.job, members.map((m) => [m.peer, m.boot]), s.seq])
+/** A ring is named by its founders, so that nobody can pass another founding off as it. */
+function nameRing(job: string, members: readonly Member[]): string {
+  const text = JSON.stringify([job, members.map((m) => [m.peer, m.boot])])
   return createHash('sha3-256').update(text).digest('hex').slice(0, 32)
+}
+
+/** What its founders sign. */
+function foundingOf(s: MachineState, value: ViewValue): Question {
+  return { kind: 'genesis', job: s.options.job, before: null, ballot: genesisBallot(value), value }
 }

@@ -5,6 +5,7 @@
 import { HEARTBEATS_PER_TIMEOUT } from '../defaults.ts'
 import type { Effect, MachineState, PeerRecord } from './state.ts'
 import type { StatusMessage } from './messages.ts'
+import { pathFor } from './path.ts'
 
 /** Members that speak at once; as many more with every heartbeat that goes by without effect. */
 const SPEAKERS = 4
@@ -30,7 +31,8 @@ export function informLaggard(
   // Half a heartbeat: one that comes a little early is still another heartbeat.
   if (s.now < turnAt || s.now - toldAt < heartbeatMs / 2) return
   record.behind.toldAt = s.now
-  out.push({ do: 'send', to: from, message: { t: 'decided', value: view } })
+  const path = pathFor(s, status.ringId === null ? null : status.epoch)
+  out.push({ do: 'send', to: from, message: { t: 'decided', path } })
 }
 
 function isBehind(s: MachineState, from: string, status: StatusMessage): boolean {

@@ -10,17 +10,20 @@ import {
   isAcceptor,
   isAlive,
   isParticipant,
-  majorityOf,
+  quorumOf,
   statusOf,
 } from './state.ts'
-import type { Durable, Mark, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
+import type { Durable, Mark, Proven, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
 import { informLaggard } from './inform.ts'
 import { flushStatus, greeting, saysTheSame } from './status.ts'
 import { abandonRound, advanceTurn, commitStart, openTurn } from './turn.ts'
 import { considerChange, desiredMembers, isFirstProposer } from './change.ts'
 import { adoptView } from './adopt.ts'
-import { onAccept, onAccepted, onNack, onPrepare, onPromise } from './paxos.ts'
-import { considerGenesis, considerMerge, onGenesis, onGenesisAck, onGenesisNack } from './genesis.ts'
+import { onAccept, onPrepare, onPropose, reconsider } from './acceptor.ts'
+import { isConsistent, isProvenFrom } from './certificate.ts'
+import { considerMerge, isLonely } from './merge.ts'
+import { onAccepted, onEndorsed, onNack, onPromise } from './proposer.ts'
+import { considerGenesis, onGenesis, onGenesisAck, onGenesisNack } from './genesis.ts'
 
 /** One node's side of the protocol. `handle` is deterministic: the same events give the same effects. */
 export class ViewMachine {
@@ -78,6 +81,9 @@ export class ViewMachine {
         break
     }
     advanceTurn(s, out)
+    if (event.on === 'tick') noteLoneliness(s)
+    const isNewsOfPeers = event.on === 'tick' || event.on === 'connected' || event.on === 'disconnected'
+    if (isNewsOfPeers) reconsider(s, out)
     const isCrowdEvent = event.on === 'connected' || event.on === 'disconnected'
     if (!isCrowdEvent || isFirstProposer(s)) considerChange(s, out)
     if (event.on === 'tick') considerGenesis(s, out)
@@ -142,6 +148,12 @@ function onMessage(s: MachineState, from: string, message: ViewMessage, out: Eff
     case 'nack':
       onNack(s, from, message)
       break
+    case 'propose':
+      onPropose(s, from, message, out)
+      break
+    case 'endorsed':
+      onEndorsed(s, from, message, out)
+      break
     case 'accept':
       onAccept(s, from, message, out)
       break
@@ -149,7 +161,7 @@ function onMessage(s: MachineState, from: string, message: ViewMessage, out: Eff
       onAccepted(s, from, message, out)
       break
     case 'decided':
-      onDecided(s, from, message.value, out)
+      onDecided(s, from, message.path, out)
       break
   }
   return 'membership'
@@ -191,30 +203,42 @@ function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMess
 }
 
 /**
- * A decided view of this node's ring, told by somebody whose word counts; or, while it is in none, one that names this
- * process, or this peer in a ring whose genesis it has accepted before it restarted.
+ * A decided view is taken over from anybody who proves it: by votes of the members of this node's view, or through views
+ * between. A node in no view believes votes of any members, of a view that names this process, or this peer in a ring
+ * whose genesis it has accepted before it restarted; and so does one that its own ring has left without a quorum for long,
+ * as nobody may be left who could prove anything to it.
  */
-function onDecided(s: MachineState, from: string, value: ViewValue, out: Effect[]): void {
+function onDecided(s: MachineState, from: string, path: readonly Proven[], out: Effect[]): void {
   const view = s.durable.view
-  const invited = s.durable.invited.includes(value.ringId)
-  const names = value.members.some((m) => m.peer === s.options.self && (m.boot === s.boot || invited))
-  const isNewer = view !== null && value.ringId === view.ringId && value.epoch > view.epoch
-  if (view === null ? names && !s.leaving : isNewer && maySayWhatWasDecided(s, view, from)) {
-    adoptView(s, value, out)
+  const value = path.at(-1)?.value
+  if (value === undefined) return
+  if (view === null) {
+    const invited = s.durable.invited.includes(value.ringId)
+    const names = value.members.some((m) => m.peer === s.options.self && (m.boot === s.boot || invited))
+    if (names && !s.leaving && isConsistent(s, path)) adoptView(s, path, out)
+    return
   }
+  if (value.ringId !== view.ringId || value.epoch <= view.epoch) return
+  if (s.options.quorum === 'any') {
+    // Two halves decide apart there, and no votes lead from one to the other: a member's word is enough.
+    if (isAcceptor(s, from) || !hasQuorumHere(s, view)) adoptView(s, path, out)
+    return
+  }
+  if (isProvenFrom(s, view, path) || (isLonely(s) && isConsistent(s, path))) adoptView(s, path, out)
 }
 
-/**
- * Who may vote on the next view may say that it was decided; a stranger's word counts only when most of those (with
- * quorum `any` all others) are gone or know nothing of this ring, as then nobody else may be left who knows.
- */
-function maySayWhatWasDecided(s: MachineState, view: ViewValue, from: string): boolean {
-  if (isAcceptor(s, from)) return true
-  const { self, quorum } = s.options
+/** Since when this node is without a quorum of its view that knows this ring, or outside the view. */
+function noteLoneliness(s: MachineState): void {
+  const { view } = s.durable
+  if (view === null || (isParticipant(s) && hasQuorumHere(s, view))) s.lonelySince = null
+  else s.lonelySince ??= s.now
+}
+
+function hasQuorumHere(s: MachineState, view: ViewValue): boolean {
   const here = view.members.filter(
-    ({ peer }) => peer === self || (isAlive(s, peer) && statusOf(s, peer)?.ringId === view.ringId),
+    ({ peer }) => peer === s.options.self || (isAlive(s, peer) && statusOf(s, peer)?.ringId === view.ringId),
   )
-  return here.length < (quorum === 'any' ? 2 : majorityOf(view.members.length))
+  return here.length >= (s.options.quorum === 'any' ? 2 : quorumOf(s, view.members.length))
 }
 
 function onConnected(s: MachineState, peer: string, out: Effect[]): void {

@@ -12,6 +12,12 @@ export const MAX_EPOCH = 0xffff_ffff
 /** Accepted geneses remembered by a node without a view: one that old has been decided or given up long ago. */
 export const MAX_INVITED = 8
 
+/** Views kept with their proof for those who have missed some, this one included: more than churn in a night. */
+export const MAX_PATH = 16
+
+/** Ballots may be this far above the highest that a node knows: so nobody brings their numbers to an end. */
+export const MAX_BALLOT_STEP = 100_000
+
 const peerId = z.string().min(1).max(128)
 const hex = z
   .string()
@@ -33,6 +39,36 @@ export const viewValueSchema = z.strictObject({
   members: z.array(memberSchema).min(1).max(MAX_MEMBERS),
   start: startSchema,
 })
+
+/** Base64 of 64 bytes. */
+const signatureSchema = z.string().regex(/^[A-Za-z0-9+/]{86}==$/)
+
+/** Base64 of at most as many signatures as a view has members. */
+const MAX_SIGNATURES_TEXT = Math.ceil((MAX_MEMBERS * 64) / 3) * 4
+
+/**
+ * Signed votes of a quorum for one value in one ballot: the places of the voters among the members of the view that is
+ * left (of a first view, its own), ascending, and their signatures one after another.
+ */
+const certificateSchema = z.strictObject({
+  ballot: ballotSchema,
+  voters: z
+    .array(
+      z
+        .number()
+        .int()
+        .min(0)
+        .max(MAX_MEMBERS - 1),
+    )
+    .max(MAX_MEMBERS),
+  signatures: z
+    .string()
+    .max(MAX_SIGNATURES_TEXT)
+    .regex(/^[A-Za-z0-9+/]*={0,2}$/),
+})
+
+/** A view, or what may become one, and the votes for it. */
+const provenSchema = z.strictObject({ value: viewValueSchema, certificate: certificateSchema })
 
 const turnSchema = z.strictObject({
   epoch: count,
@@ -68,34 +104,50 @@ const scope = { ringId: hex.min(1), epoch: count }
 export const viewMessageSchema = z.discriminatedUnion('t', [
   statusSchema,
   z.strictObject({ t: z.literal('genesis'), value: viewValueSchema }),
-  z.strictObject({ t: z.literal('genesis-ack'), ringId: hex.min(1) }),
+  z.strictObject({ t: z.literal('genesis-ack'), ringId: hex.min(1), signature: signatureSchema }),
   z.strictObject({ t: z.literal('genesis-nack'), ringId: hex.min(1) }),
   z.strictObject({ t: z.literal('prepare'), ...scope, ballot: ballotSchema }),
   z.strictObject({
     t: z.literal('promise'),
     ...scope,
     ballot: ballotSchema,
-    accepted: z.strictObject({ ballot: ballotSchema, value: viewValueSchema }).nullable(),
+    /** what it has accepted, with the endorsement that it was shown */
+    accepted: provenSchema.nullable(),
     prepared: markSchema.nullable(),
     held: markSchema.nullable(),
     reached: round,
     start: startSchema,
   }),
   z.strictObject({ t: z.literal('nack'), ...scope, promised: ballotSchema }),
-  z.strictObject({ t: z.literal('accept'), ...scope, ballot: ballotSchema, value: viewValueSchema }),
-  z.strictObject({ t: z.literal('accepted'), ...scope, ballot: ballotSchema }),
-  z.strictObject({ t: z.literal('decided'), value: viewValueSchema }),
+  z.strictObject({
+    t: z.literal('propose'),
+    ...scope,
+    ballot: ballotSchema,
+    value: viewValueSchema,
+    /** the certificate of an earlier ballot's endorsement, when a promise has named this value */
+    endorsement: certificateSchema.nullable(),
+  }),
+  z.strictObject({ t: z.literal('endorsed'), ...scope, ballot: ballotSchema, signature: signatureSchema }),
+  /** `certificate`: the endorsement in this ballot */
+  z.strictObject({ t: z.literal('accept'), ...scope, ...provenSchema.shape }),
+  z.strictObject({ t: z.literal('accepted'), ...scope, ballot: ballotSchema, signature: signatureSchema }),
+  /** the views that lead there from one that the receiver knows, and their proof; the last is the news */
+  z.strictObject({ t: z.literal('decided'), path: z.array(provenSchema).min(1).max(MAX_PATH) }),
 ])
 
 /**
- * What survives a restart: the agreed view, this node's Paxos promises for the next epoch, its prepared round; while it
- * is in no view, the rings whose genesis it has accepted.
+ * What survives a restart: the agreed view with its proof and those before it, this node's votes for the next epoch, its
+ * prepared round; while it is in no view, the rings whose genesis it has accepted.
  */
 export const durableSchema = z.strictObject({
-  version: z.literal(1),
+  version: z.literal(2),
   view: viewValueSchema.nullable(),
+  /** views up to this one, each with its proof; the last is `view` */
+  path: z.array(provenSchema).max(MAX_PATH),
   promised: ballotSchema.nullable(),
-  accepted: z.strictObject({ ballot: ballotSchema, value: viewValueSchema }).nullable(),
+  /** the one value that this node has endorsed in its highest such ballot, by its hash */
+  endorsed: z.strictObject({ ballot: ballotSchema, hash: hex.length(64) }).nullable(),
+  accepted: provenSchema.nullable(),
   prepared: markSchema.nullable(),
   invited: z.array(hex.min(1)).max(MAX_INVITED).default([]),
 })
@@ -106,6 +158,9 @@ export type Start = z.infer<typeof startSchema>
 export type Ballot = z.infer<typeof ballotSchema>
 /** A round number with the hash of the state (or result) after it. */
 export type Mark = z.infer<typeof markSchema>
+export type Certificate = z.infer<typeof certificateSchema>
+/** A view with the votes that prove it. */
+export type Proven = z.infer<typeof provenSchema>
 export type ViewValue = z.infer<typeof viewValueSchema>
 /** A member's part in the round of an epoch: what it brings, and how far it got. */
 export type Turn = z.infer<typeof turnSchema>
@@ -113,3 +168,4 @@ export type StatusMessage = z.infer<typeof statusSchema>
 export type ViewMessage = z.infer<typeof viewMessageSchema>
 export type Durable = z.infer<typeof durableSchema>
 export type Promised = Extract<ViewMessage, { t: 'promise' }>
+export type Proposed = Extract<ViewMessage, { t: 'propose' }>

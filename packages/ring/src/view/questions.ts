@@ -6,7 +6,7 @@ import {
   compareText,
   isAlive,
   isParticipant,
-  majorityOf,
+  quorumOf,
   memberStatus,
   reachedRound,
 } from './state.ts'
@@ -15,7 +15,7 @@ import {
 export function isMinority(s: MachineState): boolean {
   const view = s.durable.view
   if (view === null || s.options.quorum === 'any') return false
-  return aliveAcceptors(s).length < majorityOf(view.members.length)
+  return aliveAcceptors(s).length < quorumOf(s, view.members.length)
 }
 
 /** The state every member must hold before the next round, and who has it. */

@@ -2,20 +2,28 @@
  * The memory of the view machine and the questions one can ask it. Plain values and pure functions: no I/O,
  * no clock (every event brings its time), no randomness.
  */
-import { createHash } from 'node:crypto'
 import type { RingErrorCode } from '../errors.ts'
 import type { PathTable } from '../order/order.ts'
+import type { VoteSigner } from './vote.ts'
 import type {
   Ballot,
+  Certificate,
   Durable,
   Mark,
   Member,
   Promised,
+  Proposed,
   StatusMessage,
   Turn,
   ViewMessage,
   ViewValue,
 } from './messages.ts'
+
+/**
+ * How many members decide. `two-thirds`: more than two thirds, so that any two decisions share an honest member while
+ * fewer than a third are hostile. `any`: whoever is left; two halves may then both go on.
+ */
+export type QuorumMode = 'majority' | 'two-thirds' | 'any'
 
 /** What the machine is told once. */
 export interface MachineOptions {
@@ -27,7 +35,8 @@ export interface MachineOptions {
   readonly job: string
   readonly minMembers: number
   readonly maxMembers: number
-  readonly quorum: 'majority' | 'any'
+  readonly quorum: QuorumMode
+  readonly signer: VoteSigner
   readonly peerTimeoutMs: number
   readonly genesisSettleMs: number
   readonly stragglerMs: number
@@ -105,14 +114,17 @@ export interface Proposal {
   readonly promises: Map<string, Promised>
   readonly needed: number
   value: ViewValue | null
-  readonly accepted: Set<string>
+  /** signed votes, by member, and what the first kind has made */
+  readonly endorsed: Map<string, Uint8Array>
+  certificate: Certificate | null
+  readonly accepted: Map<string, Uint8Array>
   readonly retryAt: number
 }
 
 /** A genesis of ours under way. */
 export interface Genesis {
   readonly value: ViewValue
-  readonly acks: Set<string>
+  readonly acks: Map<string, Uint8Array>
   readonly retryAt: number
 }
 
@@ -152,6 +164,12 @@ export interface MachineState {
   proposeAfter: number
   stalledSince: number | null
   proposal: Proposal | null
+  /** another's proposal that does not fit what this node sees: it may yet, as news comes in */
+  pending: { readonly from: string; readonly message: Proposed } | null
+  /** certificates that were found right, by name */
+  readonly verified: Set<string>
+  /** since when this node has been without a quorum of its own view, null while it has one */
+  lonelySince: number | null
   highestBallot: number
   genesis: Genesis | null
   genesisLock: { readonly ringId: string; readonly proposer: string; readonly until: number } | null
@@ -178,9 +196,11 @@ export const BROKEN_OFF_STRIKE = 0.25
 
 /** Nothing promised, no view. */
 export const EMPTY_DURABLE: Durable = {
-  version: 1,
+  version: 2,
   view: null,
+  path: [],
   promised: null,
+  endorsed: null,
   accepted: null,
   prepared: null,
   invited: [],
@@ -220,6 +240,9 @@ export function createMachineState(
     proposeAfter: now,
     stalledSince: null,
     proposal: null,
+    pending: null,
+    verified: new Set(),
+    lonelySince: null,
     highestBallot: durable.promised?.n ?? 0,
     genesis: null,
     genesisLock: null,
@@ -235,24 +258,6 @@ export function createMachineState(
   }
 }
 
-/** Names once computed: values never change, and every status carries the name of one. */
-const viewIds = new WeakMap<ViewValue, string>()
-
-/** A short name of a view value, equal only for equal values. */
-export function viewId(value: ViewValue): string {
-  const known = viewIds.get(value)
-  if (known !== undefined) return known
-  const text = JSON.stringify([
-    value.ringId,
-    value.epoch,
-    value.members.map((m) => [m.peer, m.boot]),
-    value.start,
-  ])
-  const id = createHash('sha3-256').update(text).digest('hex').slice(0, 32)
-  viewIds.set(value, id)
-  return id
-}
-
 /** Compares ballots: by number, then by peer id. */
 export function compareBallots(a: Ballot, b: Ballot): number {
   return a.n === b.n ? compareText(a.peer, b.peer) : a.n - b.n
@@ -263,9 +268,15 @@ export function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }
 
-/** Votes needed among `members` for a majority. */
-export function majorityOf(members: number): number {
-  return Math.floor(members / 2) + 1
+/** Of how many members the signed votes make a view; of how many `prepared` commits a round. */
+export function votesNeeded(quorum: QuorumMode, members: number): number {
+  if (quorum === 'any') return 1
+  return quorum === 'two-thirds' ? Math.floor((2 * members) / 3) + 1 : Math.floor(members / 2) + 1
+}
+
+/** Members that must be there to commit a round: with quorum `any` too it takes a majority. */
+export function quorumOf(s: MachineState, members: number): number {
+  return votesNeeded(s.options.quorum === 'any' ? 'majority' : s.options.quorum, members)
 }
 
 /** Heard of within the timeout (self always is). */

@@ -1,6 +1,7 @@
 /** What this node tells all peers about itself: one idempotent message, sent on every change and as heartbeat. */
 import type { Effect, MachineState } from './state.ts'
-import { isParticipant, suspectsOf, viewId } from './state.ts'
+import { isParticipant, suspectsOf } from './state.ts'
+import { viewId } from './vote.ts'
 import type { Mark, StatusMessage } from './messages.ts'
 import { isMinority } from './questions.ts'
 import { HEARTBEATS_PER_TIMEOUT } from '../defaults.ts'

@@ -1,9 +1,9 @@
 /**
  * One round inside one epoch: everybody's turn is collected, the data plane runs, the result's hash is agreed in two
- * steps. `prepared` means: all members of the view hold this result. A majority of prepared members commits.
+ * steps. `prepared` means: all members of the view hold this result. A quorum of prepared members commits.
  */
 import type { Effect, MachineState } from './state.ts'
-import { isAlive, isParticipant, majorityOf, memberStatus, reachedRound, statusOf, STRIKES } from './state.ts'
+import { isAlive, isParticipant, memberStatus, quorumOf, reachedRound, statusOf, STRIKES } from './state.ts'
 import type { Mark, Member, Turn } from './messages.ts'
 import { plurality } from './questions.ts'
 
@@ -32,7 +32,7 @@ export function advanceTurn(s: MachineState, out: Effect[]): void {
     return
   }
   if (!s.turn.prepared) prepareWhenAllAgree(s, s.turn, s.turn.done, view.members, out)
-  if (s.turn !== null) commitWhenMajorityPrepared(s, s.turn, view.members, out)
+  if (s.turn !== null) commitWhenQuorumPrepared(s, s.turn, view.members, out)
 }
 
 /** Commits the result held in memory if it is the one named. */
@@ -79,13 +79,33 @@ function noticeSuperseded(s: MachineState, out: Effect[]): void {
     const status = statusOf(s, peer)
     if (status === null || status.ringId !== view.ringId || !status.active || reachedRound(status) < round)
       continue
-    if (status.committed !== null) commitHeld(s, status.committed, out)
-    if (s.contribution === null) return
+    const mark = status.committed
+    if (mark !== null && mark.round === round && mark.hash === s.held?.hash) {
+      // One member's word is not enough; if it is true, others say so soon, or the next view starts from there.
+      if (isVouchedFor(s, mark)) commitHeld(s, mark, out)
+      if (s.contribution === null) return
+      continue
+    }
     // A member that prepared here may be among the majority that committed; the state settles it either way.
     const reason = `the ring has reached round ${reachedRound(status)} without this node's round ${round}`
     rejectContribution(s, 'ROUND_SUPERSEDED', reason, out)
     return
   }
+}
+
+/** Whether a quorum of the view says that this round was committed so, or that they are prepared to. */
+function isVouchedFor(s: MachineState, { round, hash }: Mark): boolean {
+  const members = s.durable.view?.members ?? []
+  const own = s.durable.prepared
+  const vouching = members.filter(({ peer }) => {
+    if (peer === s.options.self) return own?.round === round && own.hash === hash
+    const status = statusOf(s, peer)
+    if (status?.ringId !== s.durable.view?.ringId || status === null) return false
+    const { committed, turn } = status
+    if (committed?.round === round && committed.hash === hash) return true
+    return turn?.round === round && turn.prepared && turn.done === hash
+  })
+  return vouching.length >= quorumOf(s, members.length)
 }
 
 function startWhenAllAreHere(s: MachineState, own: Turn, members: readonly Member[], out: Effect[]): void {
@@ -148,7 +168,7 @@ function prepareWhenAllAgree(
   out.push({ do: 'persist', durable: s.durable, withResult: true })
 }
 
-function commitWhenMajorityPrepared(
+function commitWhenQuorumPrepared(
   s: MachineState,
   own: Turn,
   members: readonly Member[],
@@ -159,7 +179,7 @@ function commitWhenMajorityPrepared(
     const turn = turnOf(s, member)
     return turn?.round === own.round && turn.prepared && turn.done === own.done
   })
-  if (prepared.length >= majorityOf(members.length)) commitHeld(s, { round: own.round, hash: own.done }, out)
+  if (prepared.length >= quorumOf(s, members.length)) commitHeld(s, { round: own.round, hash: own.done }, out)
 }
 
 /** After a long wait a majority stops waiting for the few that have not come. */
@@ -169,7 +189,7 @@ function strikeStragglers(
   turns: readonly (Turn | null)[],
 ): void {
   const here = turns.filter((turn) => turn !== null).length
-  if (here < majorityOf(members.length)) {
+  if (here < quorumOf(s, members.length)) {
     s.stalledSince = null
     return
   }

@@ -16,7 +16,9 @@ import { encodeStateRequest, parseStateRequest } from '../../src/sync/request.ts
 import { ViewMachine } from '../../src/view/machine.ts'
 import { EMPTY_DURABLE, type Event } from '../../src/view/state.ts'
 import { decodeDurable, encodeDurable } from '../../src/view/store-codec.ts'
+import type { VoteSigner } from '../../src/view/vote.ts'
 import type { Random } from '../sim/random.ts'
+import { simSigner } from '../sim/signer.ts'
 import { exchangeTarget } from './exchange-target.ts'
 import { MemoryCarrier } from './memory-carrier.ts'
 import { anyBytes, joined, mutateBytes, mutateJson, pieces } from './mutate.ts'
@@ -195,6 +197,9 @@ const state: Target = {
   },
 }
 
+/** Takes every signature for right: so that what lies behind the check meets wrong values too. */
+const CREDULOUS: VoteSigner = { sign: () => new Uint8Array(64), verify: () => true }
+
 const machine: Target = {
   name: 'view machine',
   cost: 20,
@@ -207,6 +212,7 @@ const machine: Target = {
       minMembers: 2,
       maxMembers: 4,
       quorum: random.chance(0.2) ? ('any' as const) : ('majority' as const),
+      signer: random.chance(0.8) ? CREDULOUS : simSigner('a'),
       peerTimeoutMs: 1000,
       genesisSettleMs: 100,
       stragglerMs: 5000,

@@ -1,8 +1,10 @@
 /** Seeded messages of the view protocol that fit their schema, about a few peers, rings and rounds that may not be. */
 import type {
   Ballot,
+  Certificate,
   Mark,
   Member,
+  Proven,
   Start,
   StatusMessage,
   Turn,
@@ -52,6 +54,17 @@ function value(random: Random): ViewValue {
   return { ringId: pick(random, RINGS), epoch: Math.max(1, small(random)), members, start: start(random) }
 }
 
+const signature = (random: Random): string => Buffer.alloc(64, random.below(256)).toString('base64')
+
+function certificate(random: Random): Certificate {
+  const voters = Array.from({ length: random.below(5) }, () => random.below(6))
+  const signatures = Buffer.alloc(64 * voters.length, random.below(256)).toString('base64')
+  return { ballot: ballot(random), voters, signatures }
+}
+
+/** A view with votes, right or wrong as the machine's signer has it. */
+const proven = (random: Random): Proven => ({ value: value(random), certificate: certificate(random) })
+
 function status(random: Random): StatusMessage {
   return {
     t: 'status',
@@ -73,11 +86,11 @@ function status(random: Random): StatusMessage {
 /** One message of any kind. */
 export function anyViewMessage(random: Random): ViewMessage {
   const scope = { ringId: pick(random, RINGS), epoch: small(random) }
-  switch (random.below(10)) {
+  switch (random.below(12)) {
     case 0:
       return { t: 'genesis', value: value(random) }
     case 1:
-      return { t: 'genesis-ack', ringId: pick(random, RINGS) }
+      return { t: 'genesis-ack', ringId: pick(random, RINGS), signature: signature(random) }
     case 2:
       return { t: 'genesis-nack', ringId: pick(random, RINGS) }
     case 3:
@@ -87,7 +100,7 @@ export function anyViewMessage(random: Random): ViewMessage {
         t: 'promise',
         ...scope,
         ballot: ballot(random),
-        accepted: maybe(random, { ballot: ballot(random), value: value(random) }),
+        accepted: maybe(random, proven(random)),
         prepared: maybe(random, mark(random)),
         held: maybe(random, mark(random)),
         reached: small(random),
@@ -96,11 +109,21 @@ export function anyViewMessage(random: Random): ViewMessage {
     case 5:
       return { t: 'nack', ...scope, promised: ballot(random) }
     case 6:
-      return { t: 'accept', ...scope, ballot: ballot(random), value: value(random) }
+      return { t: 'accept', ...scope, ...proven(random) }
     case 7:
-      return { t: 'accepted', ...scope, ballot: ballot(random) }
+      return { t: 'accepted', ...scope, ballot: ballot(random), signature: signature(random) }
     case 8:
-      return { t: 'decided', value: value(random) }
+      return { t: 'decided', path: Array.from({ length: 1 + random.below(3) }, () => proven(random)) }
+    case 9:
+      return {
+        t: 'propose',
+        ...scope,
+        ballot: ballot(random),
+        value: value(random),
+        endorsement: maybe(random, certificate(random)),
+      }
+    case 10:
+      return { t: 'endorsed', ...scope, ballot: ballot(random), signature: signature(random) }
     default:
       return status(random)
   }

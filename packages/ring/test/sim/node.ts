@@ -11,6 +11,7 @@ import {
 import { EMPTY_DURABLE, type Effect, type Event } from '../../src/view/state.ts'
 import { Caller } from './caller.ts'
 import { digest, EMPTY_LOG, type Log } from './log.ts'
+import { simSigner } from './signer.ts'
 import type { World } from './world.ts'
 
 /** As in the node: how long a leaver keeps voting. */
@@ -74,6 +75,7 @@ export class SimNode {
         minMembers: options.minMembers,
         maxMembers: options.maxMembers,
         quorum: options.quorum,
+        signer: simSigner(this.id, options.signing),
         peerTimeoutMs: options.peerTimeoutMs,
         genesisSettleMs: GENESIS_SETTLE_MS,
         stragglerMs: STRAGGLER_MS,

@@ -1,11 +1,12 @@
 /** Sees every agreed view, every commit and every applied state of a run, and knows what must never happen. */
 import type { ViewValue } from '../../src/view/messages.ts'
-import { viewId } from '../../src/view/state.ts'
+import type { QuorumMode } from '../../src/view/state.ts'
+import { viewId } from '../../src/view/vote.ts'
 import type { Log } from './log.ts'
 
 /** `any` may let two halves go on, so there only what one view says is compared. */
 export class Oracle {
-  readonly #quorum: 'majority' | 'any'
+  readonly #quorum: QuorumMode
   /** "ring epoch" -> the one view agreed for it */
   readonly #views = new Map<string, string>()
   /** result -> the view that computed it */
@@ -18,7 +19,7 @@ export class Oracle {
   newest = 0
   commits = 0
 
-  constructor(quorum: 'majority' | 'any') {
+  constructor(quorum: QuorumMode) {
     this.#quorum = quorum
   }
 

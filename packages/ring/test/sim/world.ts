@@ -5,13 +5,16 @@ import { Network } from './network.ts'
 import { SimNode } from './node.ts'
 import { Oracle } from './oracle.ts'
 import { Random } from './random.ts'
+import type { Signing } from './signer.ts'
+import type { QuorumMode } from '../../src/view/state.ts'
 
 /** How a run is set up. Probabilities are per message or per chance. */
 export interface WorldOptions {
   readonly seed: number
   readonly nodes: number
   readonly minMembers: number
-  readonly quorum: 'majority' | 'any'
+  readonly quorum: QuorumMode
+  readonly signing: Signing
   readonly peerTimeoutMs: number
   readonly loss: number
   readonly duplicate: number
@@ -34,6 +37,7 @@ export interface WorldOptions {
 /** A world without faults; scenarios change what they need. */
 export const PEACEFUL: Omit<WorldOptions, 'seed' | 'nodes' | 'minMembers'> = {
   quorum: 'majority',
+  signing: 'mac',
   peerTimeoutMs: 1000,
   loss: 0,
   duplicate: 0,

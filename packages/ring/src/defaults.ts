@@ -98,6 +98,10 @@ export const DIAL_TIMEOUT_MS = 10_000
 /** A source of state that brings less than this in `stallMs` is given up: 1 KiB a second holds nobody up for long. */
 export const MIN_STATE_BYTES_PER_STALL = 64 * 1024
 
+/** While there are other sources one is left that brings less in `stallMs`: 2 Mbit/s, or a tenth of the state. */
+export const QUICK_STATE_BYTES_PER_STALL = 16 * 1024 * 1024
+export const QUICK_STATE_SHARE_PER_STALL = 0.1
+
 /** Libp2p protocols of the ring; the version is part of the id, so that two versions never misread each other. */
 export const CONTROL_PROTOCOL = '/gym-node/ring/control/2.0.0'
 export const LINK_PROTOCOL = '/gym-node/ring/link/2.0.0'

@@ -38,6 +38,9 @@ export const RENDEZVOUS_IN_COMPANY_MS = 10 * 60_000
 /** One look or announcement in the DHT is given up after this long. */
 export const RENDEZVOUS_TIMEOUT_MS = 30_000
 
+/** Connections beyond the limit that may be in their handshake: only then is known whose they are. */
+export const CONNECTIONS_AT_THE_DOOR = 64
+
 /** Dials under way at once. */
 export const PARALLEL_DIALS = 32
 

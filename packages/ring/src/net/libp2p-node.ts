@@ -116,7 +116,8 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
     }),
     connectionManager: {
       dialTimeout: DIAL_TIMEOUT_MS,
-      maxConnections: limits.connections,
+      // Who goes at the limit is chosen in crowd.ts, which needs to know who comes; here it would be whoever comes next.
+      maxConnections: limits.connections + defaults.CONNECTIONS_AT_THE_DOOR,
       maxParallelDials: defaults.PARALLEL_DIALS,
       inboundConnectionThreshold: limits.handshakesPerHostPerSecond,
       maxIncomingPendingConnections: limits.pendingHandshakes,

@@ -19,7 +19,14 @@ export const DIAL_FAILURES = [
 export type DialFailure = (typeof DIAL_FAILURES)[number]
 
 /** A limit that a peer ran into. */
-export const NET_LIMITS = ['denied', 'connections_per_peer', 'dial_backs', 'known_peers', 'offences'] as const
+export const NET_LIMITS = [
+  'denied',
+  'connections',
+  'connections_per_peer',
+  'dial_backs',
+  'known_peers',
+  'offences',
+] as const
 export type NetLimit = (typeof NET_LIMITS)[number]
 
 /** Counters since start; they only grow. */

@@ -6,6 +6,7 @@ import type { Connection } from '@libp2p/interface'
 import { BookKeeper } from '../discovery/book-keeper.ts'
 import { Rendezvous } from '../discovery/rendezvous.ts'
 import type { RingLimits } from '../defaults.ts'
+import { keepRoom } from './crowd.ts'
 import { BOOK_HEAD_START_MS, IDENTIFY_AGAIN_MS, REACH_EVERY_MS, REACH_PEERS } from './defaults.ts'
 import type { RingError } from '../errors.ts'
 import { judgeReachability, portOf, type DialBack, type ReachVerdict } from '../reach/reachability.ts'
@@ -32,6 +33,8 @@ export interface NetworkParts {
   readonly logger: RingLogger
   readonly isObserver: boolean
   readonly isAllowed: (peer: string) => boolean
+  /** whether a peer is in the view that this node is in */
+  readonly isMember: (peer: string) => boolean
   readonly onRejected: (error: RingError) => void
   /** whether others can dial this node, whenever that is judged anew */
   readonly onVerdict: (verdict: ReachVerdict) => void
@@ -83,6 +86,13 @@ export class Network {
   async start(): Promise<number> {
     const { built, mesh, options } = this.#p
     built.announceListening()
+    keepRoom({
+      node: built.node,
+      most: this.#p.limits.connections,
+      isNeeded: (peer) => this.#p.isMember(peer) || this.#relays.places.has(peer),
+      hasSpoken: (peer) => mesh.peers.includes(peer),
+      counters: this.#p.counters,
+    })
     built.onMdnsPeer(({ id, multiaddrs }) => {
       mesh.learn({ peer: id.toString(), addresses: multiaddrs.map((address) => address.toString()) }, 'mdns')
     })

@@ -4,6 +4,7 @@
  */
 import type { CircuitRelayService } from '@libp2p/circuit-relay-v2'
 import type { Identity } from '@gym-node/wire'
+import { peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { DEFAULT_LIMITS, DIAL_TIMEOUT_MS } from '../defaults.ts'
 import {
@@ -13,6 +14,7 @@ import {
   type RelayLimits,
 } from '../net/defaults.ts'
 import type { RingError } from '../errors.ts'
+import { keepRoom } from '../net/crowd.ts'
 import type { BuiltNode } from '../net/libp2p-node.ts'
 import { NetCounters } from '../net/net-counters.ts'
 import { startNode } from '../net/start-node.ts'
@@ -91,7 +93,7 @@ export async function createRelay(options: RelayOptions): Promise<Relay> {
   })
   const traffic = new RelayTraffic(limits.bytesPerSecond)
   for (const codec of [RELAY_V2_HOP_CODEC, RELAY_V2_STOP_CODEC]) traffic.watchProtocol(built.node, codec)
-  return new RelayNode(options, built, counters, traffic)
+  return new RelayNode(options, built, counters, traffic, limits.connections)
 }
 
 class RelayNode implements Relay {
@@ -101,10 +103,19 @@ class RelayNode implements Relay {
   readonly #counters: NetCounters
   readonly #reach: ReachService
   readonly #traffic: RelayTraffic
+  /** open connections in all */
+  readonly #connections: number
   #timer: NodeJS.Timeout | null = null
 
-  constructor(options: RelayOptions, built: BuiltNode, counters: NetCounters, traffic: RelayTraffic) {
+  constructor(
+    options: RelayOptions,
+    built: BuiltNode,
+    counters: NetCounters,
+    traffic: RelayTraffic,
+    connections: number,
+  ) {
     this.#o = options
+    this.#connections = connections
     this.#built = built
     this.#counters = counters
     this.#traffic = traffic
@@ -118,10 +129,13 @@ class RelayNode implements Relay {
     return this.#built.node.getMultiaddrs().map((address) => address.toString())
   }
 
+  get #service(): CircuitRelayService | undefined {
+    return (this.#built.node.services as { relay?: CircuitRelayService }).relay
+  }
+
   get status(): RelayStatus {
-    const relay = (this.#built.node.services as { relay?: CircuitRelayService }).relay
     return {
-      reservations: relay?.reservations.size ?? 0,
+      reservations: this.#service?.reservations.size ?? 0,
       connections: this.#built.node.getConnections().length,
       traffic: this.#traffic.status,
       limits: { ...this.#counters.limits },
@@ -132,6 +146,13 @@ class RelayNode implements Relay {
     await this.#reach.start()
     await startNode(this.#built.node, this.#o.listen)
     this.#built.announceListening()
+    keepRoom({
+      node: this.#built.node,
+      most: this.#connections,
+      isNeeded: (peer) => this.#service?.reservations.has(peerIdFromString(peer)) === true,
+      hasSpoken: () => false,
+      counters: this.#counters,
+    })
     this.#dialOthers()
     this.#timer = setInterval(() => this.#dialOthers(), REDIAL_OTHERS_MS)
     this.#o.logger.info({ peer: this.peerId, addresses: this.addresses }, 'relay listens')

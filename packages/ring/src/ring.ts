@@ -25,6 +25,7 @@ import { StateFetcher } from './sync/fetch.ts'
 import { StateSync } from './sync/state-sync.ts'
 import type { RequestOptions, Ring, RingEvents, RingOptions, RingStatus, RoundResult, View } from './types.ts'
 import { ViewDriver } from './view/driver.ts'
+import { ed25519Signer } from './view/ed25519-signer.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
 import type { Mark } from './view/messages.ts'
 import { describePeers, isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
@@ -216,6 +217,7 @@ export class RingNode implements Ring {
         minMembers: o.minMembers,
         maxMembers: this.#limits.members,
         quorum: o.quorum,
+        signer: ed25519Signer(o.identity),
         peerTimeoutMs: o.peerTimeoutMs,
         genesisSettleMs: Math.min(defaults.GENESIS_SETTLE_MS, o.peerTimeoutMs / 2),
         stragglerMs: this.#limits.stragglerMs,
@@ -294,6 +296,10 @@ export class RingNode implements Ring {
       }
       await this.#changes.next(signal)
     }
+  }
+
+  vector(length: number): Float32Array {
+    return this.#runner.vector(length)
   }
 
   async allReduce(vector: Float32Array, options: Parameters<Ring['allReduce']>[1]): Promise<RoundResult> {

@@ -53,4 +53,39 @@ describe('requests', () => {
       await stopAll([observer, ...nodes])
     }
   })
+
+  it('two peers that hold every slot cannot keep a third from its answer', async () => {
+    const nodes = await startRing(4)
+    const [server, one, two, honest] = nodes
+    assert.ok(server && one && two && honest)
+    try {
+      await Promise.all(nodes.map(({ ring }) => ring.ready()))
+      const holding = Promise.withResolvers<undefined>()
+      let held = 0
+      await server.ring.handle(
+        PROTOCOL,
+        async (request, { from, signal }) => {
+          if (from === honest.ring.peerId) return request
+          held += 1
+          if (held === 4) holding.resolve(undefined)
+          return new Promise<Uint8Array>((_, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+          })
+        },
+        { ...LIMITS, maxConcurrent: 4, timeoutMs: 60_000 },
+      )
+      const hold = [one, one, two, two].map(({ ring }) =>
+        ring.request(server.ring.peerId, PROTOCOL, Uint8Array.of(0), { ...OPTIONS, timeoutMs: 60_000 }),
+      )
+      const ends = hold.map((held) => held.catch((error: unknown) => error))
+      await holding.promise
+      const answer = await honest.ring.request(server.ring.peerId, PROTOCOL, Uint8Array.of(7), OPTIONS)
+      assert.deepEqual([...answer], [7])
+      assert.ok((await Promise.race(ends)) instanceof RingError, 'one of them had to give way')
+      await stopAll(nodes)
+      await Promise.all(ends)
+    } finally {
+      await stopAll(nodes)
+    }
+  })
 })

@@ -1,6 +1,6 @@
 /** The worker's side of audits: hands out what it keeps of its rounds, and takes verdicts about anybody. */
 
-import { readFile } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoOf, NodeError } from '../errors.ts'
 import {
@@ -14,6 +14,7 @@ import {
   type Exchange,
 } from './audit-protocol.ts'
 import {
+  AUDIT_READ_BYTES,
   AUDIT_SERVE_TIMEOUT_MS,
   MAX_AUDIT_REQUEST_BYTES,
   MAX_AUDIT_REQUESTS_AT_ONCE,
@@ -37,10 +38,17 @@ export interface AuditServiceParts {
   readonly onVerdict: (verdict: AuditVerdict, signed: Uint8Array) => Promise<void> | void
 }
 
-async function readKept(parts: AuditServiceParts, what: AuditFile, round: number): Promise<Uint8Array> {
+/** A kept file in parts, so that memory does not follow what is asked for. Rejects with TRACE_NOT_FOUND before the first. */
+async function readKept(
+  parts: AuditServiceParts,
+  what: AuditFile,
+  round: number,
+  signal: AbortSignal,
+): Promise<AsyncIterable<Uint8Array>> {
   const path = join(what === 'delta' ? parts.deltas : parts.traces, `round-${round}.${what}`)
   try {
-    return await readFile(path)
+    const file = await open(path)
+    return file.createReadStream({ highWaterMark: AUDIT_READ_BYTES, signal })
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error
     throw new NodeError('TRACE_NOT_FOUND', `the ${what} of round ${round} is not kept here (any more)`, {
@@ -55,14 +63,14 @@ export async function serveAudits(parts: AuditServiceParts): Promise<() => Promi
   const limits = { maxConcurrent: MAX_AUDIT_REQUESTS_AT_ONCE, timeoutMs: AUDIT_SERVE_TIMEOUT_MS }
   const stopAudits = await exchange.handle(
     AUDIT_PROTOCOL,
-    async (bytes, { from }) => {
+    async (bytes, { from, signal }) => {
       const request = decodeRequest(bytes)
       if (request.want === 'rounds') return encodeRecords(await readRoundRecords(traces))
       if (request.want === 'verdicts') return encodeVerdicts(book.all())
       if (validators !== null && !validators.includes(from)) {
         throw new NodeError('BAD_REQUEST', `${from} is not on this node's list of validators`)
       }
-      return readKept(parts, request.want, request.round)
+      return readKept(parts, request.want, request.round, signal)
     },
     { ...limits, maxRequestBytes: MAX_AUDIT_REQUEST_BYTES },
   )

@@ -21,6 +21,9 @@ export const MAX_LIST_BYTES = 16 * 1024 * 1024
 /** Largest request of the audit protocol, bytes: a line of JSON. */
 export const MAX_AUDIT_REQUEST_BYTES = 256
 
+/** Bytes of a kept file in memory at a time while it is handed out. */
+export const AUDIT_READ_BYTES = 256 * 1024
+
 /** Requests that a worker serves at once: audits must not take the network from training. */
 export const MAX_AUDIT_REQUESTS_AT_ONCE = 4
 
@@ -47,3 +50,6 @@ export const MAX_RESIDUAL_ROUNDING = 1e-5
 
 /** Rounds that the ring may commit between a validator's look at it and the last byte fetched. */
 export const AUDIT_GRACE_ROUNDS = 2
+
+/** Waits before a validator asks again for a file whose sending broke off, ms: a worker serves others meanwhile. */
+export const FETCH_AGAIN_MS: readonly number[] = [2_000, 15_000]

@@ -19,6 +19,7 @@ import {
 import { isAudited } from './audit-selection.ts'
 import { unchecked, type CheckResult } from './checks.ts'
 import { AUDIT_GRACE_ROUNDS, MAX_LIST_BYTES } from './defaults.ts'
+import { fetchFile } from './fetched-file.ts'
 import { judgeFetched } from './fetched-quality.ts'
 import { fetchResidual } from './fetched-residual.ts'
 import { checkFetchedSum } from './fetched-sum.ts'
@@ -229,20 +230,13 @@ export class Validator {
   }
 
   /** A file, or why it could not be had. */
-  async #fetch(
+  #fetch(
     workerId: string,
     want: AuditFile,
     round: number,
     signal: AbortSignal,
   ): Promise<Uint8Array | string> {
-    const { exchange, config } = this.#parts
-    const options = { maxResponseBytes: config.max_file_bytes, timeoutMs: config.request_timeout_ms, signal }
-    try {
-      return await exchange.request(workerId, AUDIT_PROTOCOL, encodeRequest({ want, round }), options)
-    } catch (error) {
-      signal.throwIfAborted()
-      return `${want}: ${messageOf(error)}`
-    }
+    return fetchFile(this.#parts, { workerId, want, round }, signal)
   }
 
   async #auditWorker(

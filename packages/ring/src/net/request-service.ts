@@ -7,6 +7,14 @@ import { RingError, toRingError } from '../errors.ts'
 import { answerLink, initiateLink, type HandshakeOptions, type Preface } from '../link/handshake.ts'
 import { FRAME_KIND, type SealedLink } from '../link/sealed-link.ts'
 import type { RequestHandler, RequestLimits, RequestOptions } from '../types.ts'
+import {
+  REQUEST_GRACE_MS,
+  REQUEST_LEAST_PACE,
+  REQUEST_LOOK_MS,
+  REQUESTS_WAITING_PER_SLOT,
+} from './defaults.ts'
+import { networkOf, RequestSlots } from './request-slots.ts'
+import type { RequestTicket, SlotDecision } from './request-slots.ts'
 import { StreamCarrier } from './stream-carrier.ts'
 
 /** Characters of a handler's message that are told to the peer. */
@@ -38,28 +46,66 @@ export class RequestService {
     handler: RequestHandler,
     limits: RequestLimits,
   ): Promise<() => Promise<void>> {
-    let running = 0
+    const slots = new RequestSlots({
+      running: limits.maxConcurrent,
+      waiting: REQUESTS_WAITING_PER_SLOT * limits.maxConcurrent,
+      graceMs: REQUEST_GRACE_MS,
+      bytesPerSecond: REQUEST_LEAST_PACE,
+    })
+    const carriers = new Map<RequestTicket, StreamCarrier>()
+    const timer = setInterval(
+      () => slots.isContended && carryOut(slots.look(performance.now())),
+      REQUEST_LOOK_MS,
+    )
+    timer.unref()
+    const carryOut = (decisions: readonly SlotDecision[]): void => {
+      for (const { ticket, ...decision } of decisions) {
+        const carrier = carriers.get(ticket)
+        if (carrier === undefined) continue
+        if (decision.kind === 'end') {
+          const refusal = new RingError('PEER_FLOOD', decision.reason, { peer: ticket.peer })
+          carrier.abort(refusal)
+          this.#o.onRejected(refusal)
+          continue
+        }
+        this.#answer(carrier, ticket, protocol, handler, limits)
+          .catch((thrown: unknown) =>
+            this.#o.onRejected(toRingError(thrown, 'PEER_LOST', 'request', ticket.peer)),
+          )
+          .finally(() => ended(ticket))
+      }
+    }
+    const ended = (ticket: RequestTicket): void => {
+      carriers.delete(ticket)
+      carryOut(slots.done(ticket, performance.now()))
+    }
     const onStream = (stream: Stream, connection: Connection): void => {
       const peer = connection.remotePeer.toString()
-      const refusal = this.#refusal(peer, running, limits)
-      if (refusal !== null) {
+      if (!this.#o.isAllowed(peer)) {
+        const refusal = new RingError('PEER_DENIED', 'peer is not allowed here', { peer })
         stream.abort(refusal)
         this.#o.onRejected(refusal)
         return
       }
-      running += 1
-      this.#answer(stream, peer, protocol, handler, limits)
-        .catch((thrown: unknown) => this.#o.onRejected(toRingError(thrown, 'PEER_LOST', 'request', peer)))
-        .finally(() => {
-          running -= 1
-        })
+      const network = networkOf(connection.remoteAddr.toString())
+      const ticket: RequestTicket = { peer, network, startedAt: null, bytes: 0 }
+      const carrier = new StreamCarrier(stream)
+      carriers.set(ticket, carrier)
+      // One that gives up while it waits; a running one ends in `#answer`.
+      carrier.onEnd(() => {
+        if (ticket.startedAt === null) ended(ticket)
+      })
+      carryOut(slots.ask(ticket, performance.now()))
     }
     await this.#o.node.handle(protocol, onStream, {
       runOnLimitedConnection: true,
-      // A few more than run at once, so that one too many is refused by name.
+      // A few more than run at once wait, and are refused by name; this is what one peer may open.
       maxInboundStreams: 2 * limits.maxConcurrent + 2,
     })
-    return () => this.#o.node.unhandle(protocol)
+    return async () => {
+      clearInterval(timer)
+      await this.#o.node.unhandle(protocol)
+    }
   }
 
   /** Asks a peer. Throws RingError TIMEOUT, PEER_LOST, BAD_FRAME or REFUSED, or the signal's reason. */
@@ -68,7 +114,10 @@ export class RequestService {
     const signal = o.signal === undefined ? late : AbortSignal.any([late, o.signal])
     try {
       const stream = await this.#o.open(peer, protocol, signal)
-      const link = await initiateLink(this.#handshake(stream, peer, protocol, o.timeoutMs), this.#preface())
+      const link = await initiateLink(
+        this.#handshake(new StreamCarrier(stream), peer, protocol, o.timeoutMs),
+        this.#preface(),
+      )
       try {
         const answer = collect(link, FRAME_KIND.answerChunk, FRAME_KIND.answerEnd, o.maxResponseBytes, signal)
         await sendAll(
@@ -95,22 +144,30 @@ export class RequestService {
   }
 
   async #answer(
-    stream: Stream,
-    peer: string,
+    carrier: StreamCarrier,
+    ticket: RequestTicket,
     protocol: string,
     handler: RequestHandler,
     limits: RequestLimits,
   ): Promise<void> {
-    const signal = AbortSignal.timeout(limits.timeoutMs)
+    const { peer } = ticket
+    const moved = (bytes: number): void => {
+      ticket.bytes += bytes
+    }
+    const late = AbortSignal.timeout(limits.timeoutMs)
+    const gone = new AbortController()
+    carrier.onEnd((reason) => gone.abort(reason))
+    // What the handler does for a peer that is gone, or had to give way, ends with it.
+    const signal = AbortSignal.any([late, gone.signal])
     const admit = async (preface: Preface): Promise<void> => {
       if (preface.purpose === 'request' && preface.ringId === this.#preface().ringId) return
       throw new RingError('BAD_HANDSHAKE', 'the request is for another job', { peer })
     }
-    const { link } = await answerLink(this.#handshake(stream, peer, protocol, limits.timeoutMs), admit)
+    const { link } = await answerLink(this.#handshake(carrier, peer, protocol, limits.timeoutMs), admit)
     const end = new Promise<void>((resolve) => link.onEnd(() => resolve()))
     const onLate = (): void =>
       link.abort(new RingError('TIMEOUT', `answer took over ${limits.timeoutMs} ms`, { peer }))
-    signal.addEventListener('abort', onLate, { once: true })
+    late.addEventListener('abort', onLate, { once: true })
     try {
       const request = await collect(
         link,
@@ -118,10 +175,12 @@ export class RequestService {
         FRAME_KIND.requestEnd,
         limits.maxRequestBytes,
         signal,
+        moved,
       )
       const answer = await handler(request, { from: peer, signal })
       const parts = answer instanceof Uint8Array ? [answer] : answer
-      await sendAll(link, parts, FRAME_KIND.answerChunk, FRAME_KIND.answerEnd, this.#o.limits.chunkBytes)
+      const { answerChunk, answerEnd } = FRAME_KIND
+      await sendAll(link, parts, answerChunk, answerEnd, this.#o.limits.chunkBytes, moved)
     } catch (thrown) {
       if (thrown instanceof RingError && thrown.code !== 'PEER_LOST') this.#o.onRejected(thrown)
       const reason = thrown instanceof Error ? thrown.message : String(thrown)
@@ -130,16 +189,8 @@ export class RequestService {
     } finally {
       // The asking end closes once it has everything; the timeout ends it otherwise.
       await end
-      signal.removeEventListener('abort', onLate)
+      late.removeEventListener('abort', onLate)
     }
-  }
-
-  #refusal(peer: string, running: number, limits: RequestLimits): RingError | null {
-    if (!this.#o.isAllowed(peer)) return new RingError('PEER_DENIED', 'peer is not allowed here', { peer })
-    if (running < limits.maxConcurrent) return null
-    return new RingError('PEER_FLOOD', `${running} requests are running, limit ${limits.maxConcurrent}`, {
-      peer,
-    })
   }
 
   #preface(): Preface {
@@ -147,9 +198,9 @@ export class RequestService {
     return { purpose: 'request', ringId, epoch: 1 }
   }
 
-  #handshake(stream: Stream, peer: string, protocol: string, timeoutMs: number): HandshakeOptions {
+  #handshake(carrier: StreamCarrier, peer: string, protocol: string, timeoutMs: number): HandshakeOptions {
     const { identity, limits } = this.#o
-    return { carrier: new StreamCarrier(stream), identity, peer, protocol, limits, timeoutMs }
+    return { carrier, identity, peer, protocol, limits, timeoutMs }
   }
 }
 
@@ -160,11 +211,13 @@ async function sendAll(
   kind: number,
   endKind: number,
   chunkBytes: number,
+  moved: (bytes: number) => void = () => undefined,
 ): Promise<void> {
   for await (const part of parts) {
     for (let at = 0; at < part.byteLength; at += chunkBytes) {
-      const more = link.send({ kind, move: 0, round: 0, chunk: 0 }, part.subarray(at, at + chunkBytes))
-      if (!more) await link.drained()
+      const chunk = part.subarray(at, at + chunkBytes)
+      if (!link.send({ kind, move: 0, round: 0, chunk: 0 }, chunk)) await link.drained()
+      moved(chunk.byteLength)
     }
   }
   link.send({ kind: endKind, move: 0, round: 0, chunk: 0 }, new Uint8Array(0))
@@ -177,6 +230,7 @@ function collect(
   endKind: number,
   maxBytes: number,
   signal: AbortSignal,
+  moved: (bytes: number) => void = () => undefined,
 ): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const parts: Uint8Array[] = []
@@ -195,6 +249,7 @@ function collect(
         return
       }
       length += payload.byteLength
+      moved(payload.byteLength)
       if (header.kind !== kind || length > maxBytes) {
         const seen = header.kind === kind ? `over ${maxBytes} bytes` : `frame kind ${header.kind}`
         const error = new RingError('BAD_FRAME', `${seen} in a message, limit ${maxBytes} bytes`, {

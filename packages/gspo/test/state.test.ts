@@ -171,3 +171,38 @@ describe('PEFT adapter folders', async () => {
       code: 'FILE_MISSING',
     }))
 })
+
+describe('a PEFT folder with rank-stabilised scale', () => {
+  const lora: LoraConfig = { rank: 8, alpha: 3, targets: ['gate_proj', 'up_proj'], useRslora: true }
+  const named = (module: string): AdapterLayout => ({
+    tensors: [
+      { name: `base_model.model.model.layers.0.mlp.${module}.lora_A.weight`, shape: [8, 1], offset: 0 },
+    ],
+    length: 8,
+  })
+  const values = Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8)
+
+  it('says it as plain alpha where experts have adapters, which PEFT fuses, and else as it is; both come back', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'gspo-rslora-'))
+    try {
+      const write = async (layout: AdapterLayout): Promise<{ lora_alpha: number; use_rslora: boolean }> => {
+        await writeAdapterFolder(dir, values, { layout, lora, baseModel: 'm' })
+        assert.deepEqual(await readAdapterFolder(dir, { layout, lora }), values)
+        return JSON.parse(await readFile(join(dir, 'adapter_config.json'), 'utf8')) as never
+      }
+      const plain = await write(named('gate_proj'))
+      assert.deepEqual([plain.lora_alpha, plain.use_rslora], [3, true])
+      // alpha / sqrt(8) is the factor: as alpha / 8 it takes an alpha of 3 sqrt(8). PEFT 0.21 with transformers 5.18
+      // then gives the logits of this engine to 2e-6, with use_rslora it was 0.08 off.
+      const fused = await write(named('experts.0.gate_proj'))
+      assert.ok(Math.abs(fused.lora_alpha - 3 * Math.sqrt(8)) < 1e-12)
+      assert.equal(fused.use_rslora, false)
+      await assert.rejects(
+        readAdapterFolder(dir, { layout: named('experts.0.gate_proj'), lora: { ...lora, alpha: 4 } }),
+        { code: 'BAD_ADAPTER', message: /lora_alpha/ },
+      )
+    } finally {
+      await rm(dir, { recursive: true })
+    }
+  })
+})

@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GspoError } from '../errors.ts'
-import { targetModules, type AdapterLayout, type LoraConfig } from '../lora.ts'
+import { loraScale, targetModules, type AdapterLayout, type LoraConfig } from '../lora.ts'
 import { openSafetensors, safetensorsChunks } from '../weights/safetensors.ts'
 import type { SafetensorsHeader } from '../weights/safetensors.ts'
 import { replaceFiles } from './replace-files.ts'
@@ -150,8 +150,7 @@ function peftConfig({ layout, lora, baseModel }: AdapterDescription): Record<str
     task_type: 'CAUSAL_LM',
     base_model_name_or_path: baseModel,
     r: lora.rank,
-    lora_alpha: lora.alpha,
-    use_rslora: lora.useRslora,
+    ...writtenScale(layout, lora),
     target_modules: targetModules(layout),
     lora_dropout: 0,
     bias: 'none',
@@ -160,6 +159,28 @@ function peftConfig({ layout, lora, baseModel }: AdapterDescription): Record<str
     inference_mode: true,
     modules_to_save: null,
   }
+}
+
+/**
+ * The same factor in front of B A without use_rslora where experts have adapters: transformers 5 holds experts fused, and
+ * PEFT 0.21 joins their gate and up adapters to one of twice the rank and alpha, of which use_rslora takes a wrong root.
+ */
+function writtenScale({ tensors }: AdapterLayout, lora: LoraConfig): Record<string, unknown> {
+  const { rank, alpha, useRslora } = lora
+  const isFused = tensors.some(({ name }) => name.includes('.experts.'))
+  if (!useRslora || !isFused) return { lora_alpha: alpha, use_rslora: useRslora }
+  return { lora_alpha: loraScale(lora) * rank, use_rslora: false }
+}
+
+/** Share by which a scale may differ after its rounding. */
+const SCALE_ROUNDING = 1e-9
+
+/** Whether lora_alpha and use_rslora, however they say it, make the factor that is expected. */
+function isSameScale(seen: Readonly<Record<string, unknown>>, lora: LoraConfig): boolean {
+  const { r: rank, lora_alpha: alpha, use_rslora: useRslora = false } = seen
+  if (rank !== lora.rank || typeof alpha !== 'number' || typeof useRslora !== 'boolean') return false
+  const [found, wanted] = [loraScale({ ...lora, alpha, useRslora }), loraScale(lora)]
+  return Math.abs(found - wanted) <= SCALE_ROUNDING * Math.abs(wanted)
 }
 
 /** Everything in a PEFT config that would make the same matrices mean something else. */
@@ -174,11 +195,14 @@ function checkConfig(bytes: Uint8Array, dir: string, lora: LoraConfig): void {
   if (typeof config !== 'object' || config === null)
     throw new GspoError('BAD_ADAPTER', `${path} is not a JSON object`)
   const seen = config as Record<string, unknown>
+  const scale: readonly [string, unknown, string][] = [
+    ['lora_alpha', lora.alpha, 'set lora_alpha'],
+    ['use_rslora', lora.useRslora, 'set use_rslora'],
+  ]
   const expected: readonly [string, unknown, string][] = [
     ['peft_type', 'LORA', 'only LoRA adapters are known'],
     ['r', lora.rank, 'set lora_rank'],
-    ['lora_alpha', lora.alpha, 'set lora_alpha'],
-    ['use_rslora', lora.useRslora, 'set use_rslora'],
+    ...(isSameScale(seen, lora) ? [] : scale),
     ['use_dora', false, 'DoRA is not supported'],
     ['bias', 'none', 'trained biases are not supported'],
     ['fan_in_fan_out', false, 'transposed weights are not supported'],

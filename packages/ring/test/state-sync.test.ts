@@ -2,21 +2,27 @@
 import { describe, it } from 'node:test'
 import assert from 'node:assert/strict'
 import { peerIdFromString } from '@libp2p/peer-id'
-import { sha3_256, type Identity } from '@gym-node/wire'
+import { FrameSealer, sha3_256, type Identity, type SealedKeys } from '@gym-node/wire'
 import { DEFAULT_LIMITS, RingError } from '../src/index.ts'
 import { STATE_PROTOCOL } from '../src/defaults.ts'
 import { answerLink, initiateLink } from '../src/link/handshake.ts'
-import { FRAME_KIND, type SealedLink } from '../src/link/sealed-link.ts'
+import { FRAME_KIND, SealedLink } from '../src/link/sealed-link.ts'
 import { StreamCarrier } from '../src/net/stream-carrier.ts'
 import { StateFetcher } from '../src/sync/fetch.ts'
 import { PartialState } from '../src/sync/partial.ts'
-import { parseStateRequest } from '../src/sync/request.ts'
-import { serveState } from '../src/sync/serve.ts'
+import { encodeStateRequest, parseStateRequest } from '../src/sync/request.ts'
+import { StateServer } from '../src/sync/serve.ts'
+import { MemoryCarrier } from './fuzz/memory-carrier.ts'
 import { startBareNode } from './net-rig.ts'
 import { identityOf } from './rig.ts'
 
 const LIMITS = { ...DEFAULT_LIMITS, chunkBytes: 4096, stallMs: 5000 }
 const PREFACE = { purpose: 'state', ringId: 'ab', epoch: 1 } as const
+
+const KEYS: SealedKeys = {
+  send: { key: new Uint8Array(32).fill(1), iv: new Uint8Array(12).fill(2) },
+  receive: { key: new Uint8Array(32).fill(3), iv: new Uint8Array(12).fill(4) },
+}
 
 /** 200 kB that no accident makes up: 49 chunks. */
 const STATE = Uint8Array.from({ length: 200_003 }, (_, i) => (i * 31 + (i >> 8)) % 251)
@@ -32,7 +38,7 @@ function honest(bytes = STATE): Server {
     read: async () => bytes,
     adopt: async () => undefined,
   }
-  return (link) => serveState(link, state, LIMITS)
+  return (link) => new StateServer(state, LIMITS).serve(link)
 }
 
 /** Serves `bytes` whatever is asked for, from the offset asked for, announcing `total`. */
@@ -69,6 +75,7 @@ async function withServers(
   servers: readonly Server[],
   cutAfter: readonly (number | undefined)[],
   run: (scene: Scene) => Promise<void>,
+  fetching = LIMITS,
 ): Promise<void> {
   const joiner = identityOf(0)
   const nodes = await Promise.all(
@@ -103,7 +110,7 @@ async function withServers(
     return watched(link, server, asked, cutAfter[dials++])
   }
   const refused: RingError[] = []
-  const fetcher = new StateFetcher(dial, LIMITS, (error) => refused.push(error))
+  const fetcher = new StateFetcher(dial, fetching, (error) => refused.push(error))
   const sources = servers.map((_, i) => identityOf(i + 1).peerId)
   try {
     await run({ fetcher, sources, refused, asked })
@@ -217,7 +224,11 @@ describe('a state transfer', () => {
         { server: 2, offset: 4096 },
         { server: 2, offset: 0 },
       ])
-      assert.deepEqual(refused, [])
+      assert.deepEqual(
+        refused.map(({ code, peer }) => [code, peer]),
+        [['BAD_STATE', sources[0]]],
+        'named once the other one alone has served what was wanted',
+      )
     })
   })
 
@@ -233,6 +244,109 @@ describe('a state transfer', () => {
       assert.deepEqual(await fetcher.fetch(WANTED, sources, never), STATE)
       assert.deepEqual(refused, [])
     })
+  })
+})
+
+/** Serves what was asked for, a chunk every few milliseconds. */
+function slow(everyMs: number): Server {
+  return (link) =>
+    new Promise<void>((resolve) => {
+      link.onFrame((_, payload) => {
+        const { round, offset } = parseStateRequest(payload)
+        const head = new Uint8Array(8)
+        new DataView(head.buffer).setBigUint64(0, BigInt(STATE.byteLength), true)
+        link.send({ kind: FRAME_KIND.stateHead, move: 0, round, chunk: 0 }, head)
+        let at = offset
+        const timer = setInterval(() => {
+          link.send({ kind: FRAME_KIND.stateChunk, move: 0, round, chunk: 0 }, STATE.subarray(at, at + 100))
+          at += 100
+          if (at >= STATE.byteLength) clearInterval(timer)
+        }, everyMs)
+        link.onEnd(() => {
+          clearInterval(timer)
+          resolve()
+        })
+      })
+    })
+}
+
+describe('a slow source', () => {
+  // At 100 bytes a chunk the whole would take 2,001 chunks: 20 s and more.
+  const quick = { ...LIMITS, stallMs: 200 }
+
+  it('is left for another one, which goes on from there, and is not accused', async () => {
+    const run = async ({ fetcher, sources, asked, refused }: Scene): Promise<void> => {
+      assert.deepEqual(await fetcher.fetch(WANTED, sources, never), STATE)
+      assert.deepEqual(
+        asked.map(({ server }) => server),
+        [1, 2],
+      )
+      assert.ok((asked[1]?.offset ?? 0) > 0)
+      assert.deepEqual(refused, [])
+    }
+    await withServers([slow(10), honest()], [], run, quick)
+  })
+})
+
+describe('a server of states', () => {
+  /** The joiner's end of a link to a server, over memory. */
+  const links = (server: StateServer, count: number) =>
+    Array.from({ length: count }, (_, i) => {
+      const carrier = new MemoryCarrier()
+      const link = new SealedLink(carrier, KEYS, `peer${i}`, LIMITS)
+      return { carrier, done: server.serve(link).catch((thrown: unknown) => thrown) }
+    })
+  const ask = (carrier: MemoryCarrier): void => {
+    const request = encodeStateRequest({ ...WANTED, offset: 0 })
+    const sealer = new FrameSealer(KEYS.receive)
+    const frame = { kind: FRAME_KIND.stateRequest, move: 0, round: 7, chunk: 0 }
+    for (const part of sealer.seal(frame, request)) carrier.arrive(part)
+  }
+  const counted = () => {
+    const counts = { reads: 0 }
+    const state = {
+      current: () => ({ round: WANTED.round, hash: sha3_256(STATE) }),
+      read: () => {
+        counts.reads += 1
+        return Promise.resolve(STATE.slice())
+      },
+      adopt: () => Promise.resolve(),
+    }
+    return { counts, state }
+  }
+
+  it('reads the state once for all who ask at the same time', async () => {
+    const { counts, state } = counted()
+    const all = links(new StateServer(state, LIMITS), 5)
+    for (const { carrier } of all) ask(carrier)
+    await new Promise(setImmediate)
+    assert.ok(all.every(({ carrier }) => carrier.sent.length > 49))
+    for (const { carrier } of all) carrier.abort(new RingError('PEER_LOST', 'has it all'))
+    assert.deepEqual(await Promise.all(all.map(({ done }) => done)), Array<number>(5).fill(STATE.byteLength))
+    assert.equal(counts.reads, 1)
+  })
+
+  it('gives up a peer that asks for nothing, or does not take what it asked for', async () => {
+    const { counts, state } = counted()
+    const [silent, full] = links(new StateServer(state, { ...LIMITS, stallMs: 20 }), 2)
+    assert.ok(silent && full)
+    ask(full.carrier)
+    const [asked] = await Promise.all([silent.done, full.done])
+    assert.equal(asked instanceof RingError && asked.code, 'TIMEOUT')
+    assert.equal(full.carrier.end?.code, 'TIMEOUT')
+    assert.equal(counts.reads, 1)
+  })
+
+  it('has one transfer to a peer: a second request ends the first', async () => {
+    const { state } = counted()
+    const server = new StateServer(state, LIMITS)
+    const [first] = links(server, 1)
+    const [second] = links(server, 1)
+    assert.ok(first && second)
+    assert.equal(first.carrier.end?.code, 'PEER_LOST')
+    assert.equal(second.carrier.end, null)
+    second.carrier.abort(new RingError('PEER_LOST', 'enough'))
+    await Promise.all([first.done, second.done])
   })
 })
 

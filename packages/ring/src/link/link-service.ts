@@ -5,7 +5,7 @@ import type { Identity } from '@gym-node/wire'
 import { DIAL_TIMEOUT_MS, LINK_PROTOCOL, STATE_PROTOCOL, type RingLimits } from '../defaults.ts'
 import { RingError, toRingError } from '../errors.ts'
 import { StreamCarrier } from '../net/stream-carrier.ts'
-import { serveState } from '../sync/serve.ts'
+import { StateServer } from '../sync/serve.ts'
 import type { CarrierChoice, StateProvider, View } from '../types.ts'
 import { DirectListener } from '../net/direct-listener.ts'
 import { offerDirect, takeDirect } from './direct.ts'
@@ -39,12 +39,14 @@ export interface LinkServiceOptions {
 export class LinkService {
   readonly #o: LinkServiceOptions
   readonly #pending = new Map<string, number>()
+  readonly #states: StateServer
   #listener: DirectListener | null = null
   opened = { direct: 0, stream: 0 }
   statesServed = 0
 
   constructor(options: LinkServiceOptions) {
     this.#o = options
+    this.#states = new StateServer(options.state, options.limits)
   }
 
   async start(): Promise<void> {
@@ -127,7 +129,7 @@ export class LinkService {
       else this.#pending.set(peer, left)
     }
     if (purpose === 'state') {
-      if ((await serveState(link, this.#o.state, this.#o.limits)) > 0) this.statesServed += 1
+      if ((await this.#states.serve(link)) > 0) this.statesServed += 1
       return
     }
     const canDial = this.#o.carrier === 'direct' ? host : null

@@ -1,10 +1,15 @@
 /**
- * Fetches the ring's state from its holders, one after another. What came from one that broke off is kept and the next
- * one continues. Bytes that do not match what was agreed are never handed out: whoever served them alone is named and
+ * Fetches the ring's state from its holders, one after another. What came from one that broke off, or was slow while
+ * another may be quicker, is kept and the next one continues. Bytes that do not match what was agreed are never handed out: whoever served them alone is named and
  * asked last from then on; what several made up together is fetched again from one alone, which tells who lies.
  */
 import type { FrameHeader } from '@gym-node/wire'
-import { MIN_STATE_BYTES_PER_STALL, type RingLimits } from '../defaults.ts'
+import {
+  MIN_STATE_BYTES_PER_STALL,
+  QUICK_STATE_BYTES_PER_STALL,
+  QUICK_STATE_SHARE_PER_STALL,
+  type RingLimits,
+} from '../defaults.ts'
 import { RingError, toRingError } from '../errors.ts'
 import { FRAME_KIND, type SealedLink } from '../link/sealed-link.ts'
 import { PartialState, type WantedState } from './partial.ts'
@@ -32,27 +37,69 @@ export class StateFetcher {
   async fetch(wanted: WantedState, sources: readonly string[], signal: AbortSignal): Promise<Uint8Array> {
     if (this.#partial?.wanted.hash !== wanted.hash) this.#partial = null
     let last = new RingError('OUT_OF_SYNC', `no member offers the state of round ${wanted.round}`)
-    for (const peer of this.#inOrder(sources)) {
-      for (let isAgain = false; ; isAgain = true) {
-        signal.throwIfAborted()
-        const partial = (this.#partial ??= new PartialState(wanted, this.#limits.stateBytes))
-        const hadHelp = [...partial.sources].some((source) => source !== peer)
-        try {
-          return await this.#fetchFrom(peer, partial, signal)
-        } catch (thrown) {
-          signal.throwIfAborted()
-          last = toRingError(thrown, 'PEER_LOST', 'state transfer broke off', peer)
-        }
-        if (last.code !== 'BAD_STATE' && last.code !== 'BAD_FRAME') break
-        this.#partial = null
-        if (hadHelp && last.code === 'BAD_STATE' && !isAgain) continue
-        this.#bad.add(peer)
-        this.#onRefused(last)
-        last = new RingError('OUT_OF_SYNC', `the state of round ${wanted.round} came wrong`, { cause: last })
-        break
-      }
+    const order = this.#inOrder(sources)
+    const slow: { readonly peer: string; readonly brought: number }[] = []
+    for (const peer of order) {
+      const before = this.#partial?.length ?? 0
+      const got = await this.#try(peer, wanted, signal, order.length === 1)
+      if (got instanceof Uint8Array) return got
+      last = got
+      const brought = (this.#partial?.length ?? 0) - before
+      if (order.length > 1 && last.code === 'TIMEOUT' && brought > 0) slow.push({ peer, brought })
+    }
+    // Nobody was quick: whoever brought most has all the time that it makes use of.
+    for (const { peer } of slow.sort((a, b) => b.brought - a.brought)) {
+      const got = await this.#try(peer, wanted, signal, true)
+      if (got instanceof Uint8Array) return got
+      last = got
     }
     throw last
+  }
+
+  /** The bytes, or why not. What is wrong and came from several is fetched once more from this one alone. */
+  async #try(
+    peer: string,
+    wanted: WantedState,
+    signal: AbortSignal,
+    isPatient: boolean,
+  ): Promise<Uint8Array | RingError> {
+    let helpers: string[] = []
+    for (let isAgain = false; ; isAgain = true) {
+      signal.throwIfAborted()
+      const partial = (this.#partial ??= new PartialState(wanted, this.#limits.stateBytes))
+      const others = [...partial.sources].filter((source) => source !== peer)
+      let failure: RingError
+      try {
+        const bytes = await this.#fetchFrom(peer, partial, signal, isPatient)
+        if (helpers.length > 0) this.#accuse(helpers, wanted)
+        return bytes
+      } catch (thrown) {
+        signal.throwIfAborted()
+        failure = toRingError(thrown, 'PEER_LOST', 'state transfer broke off', peer)
+      }
+      if (failure.code !== 'BAD_STATE' && failure.code !== 'BAD_FRAME') return failure
+      this.#partial = null
+      if (others.length > 0 && failure.code === 'BAD_STATE' && !isAgain) {
+        helpers = others
+        continue
+      }
+      this.#bad.add(peer)
+      this.#onRefused(failure)
+      return new RingError('OUT_OF_SYNC', `the state of round ${wanted.round} came wrong`, { cause: failure })
+    }
+  }
+
+  /** One of these served wrong bytes before somebody else alone served the right ones. */
+  #accuse(helpers: readonly string[], { round }: WantedState): void {
+    const [only] = helpers
+    for (const peer of helpers) this.#bad.add(peer)
+    const reason = `wrong bytes or a wrong length of the state of round ${round}`
+    this.#onRefused(
+      new RingError('BAD_STATE', reason, {
+        ...(helpers.length === 1 && only !== undefined ? { peer: only } : {}),
+        suspects: helpers,
+      }),
+    )
   }
 
   /** Good ones first; a bad one only when there is no other: it may have been a fault that has passed. */
@@ -61,12 +108,22 @@ export class StateFetcher {
     return [...good, ...sources.filter((peer) => this.#bad.has(peer))]
   }
 
-  async #fetchFrom(peer: string, partial: PartialState, signal: AbortSignal): Promise<Uint8Array> {
+  /** `isPatient`: also slowly, as there is nobody else. */
+  async #fetchFrom(
+    peer: string,
+    partial: PartialState,
+    signal: AbortSignal,
+    isPatient: boolean,
+  ): Promise<Uint8Array> {
     const link = await this.#dial(peer, signal)
     const done = Promise.withResolvers<void>()
     const { stallMs } = this.#limits
+    const least = (): number =>
+      isPatient
+        ? MIN_STATE_BYTES_PER_STALL
+        : Math.max(QUICK_STATE_BYTES_PER_STALL, QUICK_STATE_SHARE_PER_STALL * partial.total)
     const stall = (): void => {
-      const reason = `less than ${MIN_STATE_BYTES_PER_STALL} bytes of state in ${stallMs} ms`
+      const reason = `less than ${least()} bytes of state in ${stallMs} ms`
       link.abort(new RingError('TIMEOUT', reason, { peer }))
     }
     let timer = setTimeout(stall, stallMs)
@@ -77,7 +134,7 @@ export class StateFetcher {
     link.onFrame((header, payload) => {
       take(header, payload, peer, partial)
       if (partial.isComplete) done.resolve()
-      if (partial.length - timedFrom < MIN_STATE_BYTES_PER_STALL) return
+      if (partial.length - timedFrom < least()) return
       clearTimeout(timer)
       timer = setTimeout(stall, stallMs)
       timedFrom = partial.length

@@ -1,5 +1,5 @@
 /** A state on its way: the bytes so far, who served them, and whether they are in the end what was wanted. */
-import { sha3_256 } from '@gym-node/wire'
+import { createHash } from 'node:crypto'
 import { RingError } from '../errors.ts'
 
 /** Smaller pieces are put together in blocks of this size: a peer that sends single bytes must not cost an object each. */
@@ -21,6 +21,8 @@ export class PartialState {
   #blockFill = 0
   #length = 0
   #total: number | null = null
+  /** as bytes come: the hash of a gigabyte at its end would hold up everything else for seconds */
+  readonly #hash = createHash('sha3-256')
   readonly #maxBytes: number
 
   constructor(wanted: WantedState, maxBytes: number) {
@@ -36,6 +38,11 @@ export class PartialState {
   /** Pieces of memory that hold the bytes. */
   get pieces(): number {
     return this.#parts.length + (this.#blockFill > 0 ? 1 : 0)
+  }
+
+  /** The length as announced, 0 before. */
+  get total(): number {
+    return this.#total ?? 0
   }
 
   get isComplete(): boolean {
@@ -64,6 +71,7 @@ export class PartialState {
     }
     if (bytes.byteLength === 0) throw new RingError('BAD_FRAME', 'an empty piece of state', { peer })
     this.#keep(bytes)
+    this.#hash.update(bytes)
     this.#length += bytes.byteLength
     this.sources.add(peer)
   }
@@ -97,7 +105,7 @@ export class PartialState {
       at += part.byteLength
     }
     this.#parts = []
-    const seen = Buffer.from(sha3_256(bytes)).toString('hex')
+    const seen = this.#hash.digest('hex')
     if (seen === this.wanted.hash) return bytes
     throw new RingError(
       'BAD_STATE',

@@ -1,37 +1,97 @@
-/** Answers a state request: the bytes this node holds under the hash that was asked for, from any offset on. */
+/**
+ * Answers state requests: the bytes this node holds under the hash that was asked for, from any offset on. All who ask
+ * share one copy; a peer has one transfer at a time, and one that does not take what it asked for is given up.
+ */
 import type { FrameHeader } from '@gym-node/wire'
-import { sha3_256 } from '@gym-node/wire'
 import type { RingLimits } from '../defaults.ts'
 import { RingError } from '../errors.ts'
 import { FRAME_KIND, type SealedLink } from '../link/sealed-link.ts'
 import type { StateProvider } from '../types.ts'
 import { parseStateRequest, type StateRequest } from './request.ts'
 
-/** Serves one request on a fresh link, then waits for the other end to close it. Resolves with the bytes served. */
-export async function serveState(
-  link: SealedLink,
-  state: StateProvider,
-  limits: RingLimits,
-): Promise<number> {
-  const { round, hash, offset } = await nextRequest(link)
-  const bytes = await state.read()
-  if (Buffer.from(sha3_256(bytes)).toString('hex') !== hash || offset > bytes.byteLength) {
-    link.send({ kind: FRAME_KIND.stateRefused, move: 0, round, chunk: 0 }, new Uint8Array(0))
-    await link.close()
-    return 0
+const NONE = new Uint8Array(0)
+
+/** Serves the state of one node. */
+export class StateServer {
+  readonly #state: StateProvider
+  readonly #limits: RingLimits
+  readonly #links = new Map<string, SealedLink>()
+  /** what is being served now, and to how many */
+  #copy: { readonly hash: string; readonly bytes: Promise<Uint8Array>; users: number } | null = null
+
+  constructor(state: StateProvider, limits: RingLimits) {
+    this.#state = state
+    this.#limits = limits
   }
-  const head = new Uint8Array(8)
-  new DataView(head.buffer).setBigUint64(0, BigInt(bytes.byteLength), true)
-  link.send({ kind: FRAME_KIND.stateHead, move: 0, round, chunk: 0 }, head)
-  let chunk = 0
-  for (let at = offset; at < bytes.byteLength; at += limits.chunkBytes) {
-    const part = bytes.subarray(at, at + limits.chunkBytes)
-    const more = link.send({ kind: FRAME_KIND.stateChunk, move: 0, round, chunk }, part)
-    chunk += 1
-    if (!more) await link.drained()
+
+  /** Serves one request on a fresh link, then waits for the other end to close it. Resolves with the bytes served. */
+  async serve(link: SealedLink): Promise<number> {
+    this.#links.get(link.peer)?.abort(new RingError('PEER_LOST', 'the peer asks anew', { peer: link.peer }))
+    this.#links.set(link.peer, link)
+    try {
+      const request = await this.#inTime(link, 'ask for anything', nextRequest(link))
+      if (request.hash !== this.#hash()) return await refuse(link, request)
+      const copy = this.#hold(request.hash)
+      try {
+        const bytes = await copy.bytes
+        // Whether it changed while it was read: what is sent must be what its hash says.
+        if (request.hash !== this.#hash() && copy !== this.#copy) return await refuse(link, request)
+        return await this.#send(link, request, bytes)
+      } finally {
+        copy.users -= 1
+        if (copy.users === 0 && this.#copy === copy) this.#copy = null
+      }
+    } finally {
+      if (this.#links.get(link.peer) === link) this.#links.delete(link.peer)
+    }
   }
-  await new Promise<void>((resolve) => link.onEnd(() => resolve()))
-  return bytes.byteLength - offset
+
+  async #send(link: SealedLink, { round, offset }: StateRequest, bytes: Uint8Array): Promise<number> {
+    if (offset > bytes.byteLength) return refuse(link, { round })
+    const head = new Uint8Array(8)
+    new DataView(head.buffer).setBigUint64(0, BigInt(bytes.byteLength), true)
+    link.send({ kind: FRAME_KIND.stateHead, move: 0, round, chunk: 0 }, head)
+    let chunk = 0
+    for (let at = offset; at < bytes.byteLength; at += this.#limits.chunkBytes) {
+      const part = bytes.subarray(at, at + this.#limits.chunkBytes)
+      const more = link.send({ kind: FRAME_KIND.stateChunk, move: 0, round, chunk }, part)
+      chunk += 1
+      if (!more) await this.#inTime(link, 'take a chunk', link.drained())
+    }
+    const end = new Promise<void>((resolve) => link.onEnd(() => resolve()))
+    await this.#inTime(link, 'take the last chunks', end)
+    return bytes.byteLength - offset
+  }
+
+  /** The one copy of the present state, read when nobody holds it yet. */
+  #hold(hash: string): { readonly bytes: Promise<Uint8Array>; users: number } {
+    if (this.#copy?.hash !== hash) this.#copy = { hash, bytes: this.#state.read(), users: 0 }
+    this.#copy.users += 1
+    return this.#copy
+  }
+
+  #hash(): string {
+    return Buffer.from(this.#state.current().hash).toString('hex')
+  }
+
+  /** What the peer does next, or the end of its link when it does not. */
+  async #inTime<T>(link: SealedLink, what: string, work: Promise<T>): Promise<T> {
+    const { stallMs } = this.#limits
+    const late = (): void =>
+      link.abort(new RingError('TIMEOUT', `the peer did not ${what} in ${stallMs} ms`, { peer: link.peer }))
+    const timer = setTimeout(late, stallMs)
+    try {
+      return await work
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}
+
+async function refuse(link: SealedLink, { round }: { readonly round: number }): Promise<number> {
+  link.send({ kind: FRAME_KIND.stateRefused, move: 0, round, chunk: 0 }, NONE)
+  await link.close()
+  return 0
 }
 
 function nextRequest(link: SealedLink): Promise<StateRequest> {

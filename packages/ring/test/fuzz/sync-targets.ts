@@ -21,7 +21,7 @@ import {
 import { decodeHeld, encodeHeld } from '../../src/round/held-result.ts'
 import { StateFetcher } from '../../src/sync/fetch.ts'
 import { encodeStateRequest } from '../../src/sync/request.ts'
-import { serveState } from '../../src/sync/serve.ts'
+import { StateServer } from '../../src/sync/serve.ts'
 import type { Random } from '../sim/random.ts'
 import { MemoryCarrier } from './memory-carrier.ts'
 import { anyBytes, joined, mutateBytes, mutateJson, pieces } from './mutate.ts'
@@ -118,7 +118,7 @@ const serving: Target = {
       read: () => Promise.resolve(bytes),
       adopt: () => Promise.resolve(),
     }
-    const outcome = serveState(link, state, LIMITS).then(
+    const outcome = new StateServer(state, LIMITS).serve(link).then(
       (served) => served,
       (thrown: unknown) => thrown,
     )

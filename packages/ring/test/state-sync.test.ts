@@ -337,6 +337,24 @@ describe('a server of states', () => {
     assert.equal(counts.reads, 1)
   })
 
+  it('refuses when the state has changed while it was read', async () => {
+    let bytes = STATE
+    const state = {
+      current: () => ({ round: WANTED.round, hash: sha3_256(bytes) }),
+      read: () => {
+        bytes = WRONG
+        return Promise.resolve(bytes)
+      },
+      adopt: () => Promise.resolve(),
+    }
+    const [only] = links(new StateServer(state, LIMITS), 1)
+    assert.ok(only)
+    ask(only.carrier)
+    assert.equal(await only.done, 0)
+    const sent = only.carrier.sent.reduce((sum, part) => sum + part.byteLength, 0)
+    assert.equal(sent, 32, 'one frame without payload: 16 bytes of header, 16 of tag')
+  })
+
   it('has one transfer to a peer: a second request ends the first', async () => {
     const { state } = counted()
     const server = new StateServer(state, LIMITS)

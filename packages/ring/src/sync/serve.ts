@@ -11,13 +11,19 @@ import { parseStateRequest, type StateRequest } from './request.ts'
 
 const NONE = new Uint8Array(0)
 
+interface Copy {
+  readonly hash: string
+  readonly bytes: Promise<Uint8Array | null>
+  users: number
+}
+
 /** Serves the state of one node. */
 export class StateServer {
   readonly #state: StateProvider
   readonly #limits: RingLimits
   readonly #links = new Map<string, SealedLink>()
   /** what is being served now, and to how many */
-  #copy: { readonly hash: string; readonly bytes: Promise<Uint8Array>; users: number } | null = null
+  #copy: Copy | null = null
 
   constructor(state: StateProvider, limits: RingLimits) {
     this.#state = state
@@ -34,8 +40,7 @@ export class StateServer {
       const copy = this.#hold(request.hash)
       try {
         const bytes = await copy.bytes
-        // Whether it changed while it was read: what is sent must be what its hash says.
-        if (request.hash !== this.#hash() && copy !== this.#copy) return await refuse(link, request)
+        if (bytes === null) return await refuse(link, request)
         return await this.#send(link, request, bytes)
       } finally {
         copy.users -= 1
@@ -64,10 +69,16 @@ export class StateServer {
   }
 
   /** The one copy of the present state, read when nobody holds it yet. */
-  #hold(hash: string): { readonly bytes: Promise<Uint8Array>; users: number } {
-    if (this.#copy?.hash !== hash) this.#copy = { hash, bytes: this.#state.read(), users: 0 }
+  #hold(hash: string): Copy {
+    if (this.#copy?.hash !== hash) this.#copy = { hash, bytes: this.#read(hash), users: 0 }
     this.#copy.users += 1
     return this.#copy
+  }
+
+  /** The bytes of this very state; null when it changed meanwhile: others are asked to believe what its hash says. */
+  async #read(hash: string): Promise<Uint8Array | null> {
+    const bytes = await this.#state.read()
+    return hash === this.#hash() ? bytes : null
   }
 
   #hash(): string {

@@ -41,6 +41,10 @@ export const RENDEZVOUS_TIMEOUT_MS = 30_000
 /** Connections beyond the limit that may be in their handshake: only then is known whose they are. */
 export const CONNECTIONS_AT_THE_DOOR = 64
 
+/** Files that are no connections: handshakes, direct sockets, the state folder, libraries; and connections whatever. */
+export const FILES_BESIDE_CONNECTIONS = 320
+export const FEWEST_CONNECTIONS = 16
+
 /** Dials under way at once. */
 export const PARALLEL_DIALS = 32
 
@@ -151,3 +155,6 @@ export const REQUEST_LEAST_PACE = 64 * 1024
 
 /** Time between two looks at requests that are answered while others wait, ms. */
 export const REQUEST_LOOK_MS = 1_000
+
+/** Dials of a bootstrap address that never answered before its operator is told, about 8 s after the start. */
+export const BOOTSTRAP_PATIENCE = 5

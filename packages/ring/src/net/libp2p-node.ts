@@ -12,7 +12,7 @@ import type { Connection, Libp2p, PeerId, PeerInfo } from '@libp2p/interface'
 import type { AddressManager, TransportManager } from '@libp2p/interface-internal'
 import type { Ping } from '@libp2p/ping'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
-import { multiaddr } from '@multiformats/multiaddr'
+import { multiaddr, type Multiaddr } from '@multiformats/multiaddr'
 import type { Identity } from '@gym-node/wire'
 import { DIAL_TIMEOUT_MS, type RingLimits } from '../defaults.ts'
 import * as defaults from './defaults.ts'
@@ -20,6 +20,7 @@ import { createGate } from './gate.ts'
 import type { NetCounters } from './net-counters.ts'
 import type { NetworkOptions } from './network-types.ts'
 import { noiseCrypto } from './noise-crypto.ts'
+import { affordableConnections, ownOpenFilesLimit } from './open-files.ts'
 import { PunchPort } from '../reach/punch-port.ts'
 import { checkSwarmKey } from './swarm-key.ts'
 
@@ -44,6 +45,8 @@ export interface NodeOptions {
 /** A node and the inner parts of it that libp2p hands to services only. */
 export interface BuiltNode {
   readonly node: Libp2p
+  /** open connections in all: the limit, or what the limit of open files leaves of it */
+  readonly connectionsKept: number
   readonly ping: Ping
   /** asks a peer what it is once more: libp2p asks once, and a machine under load may miss the answer */
   readonly identify: (connection: Connection) => Promise<void>
@@ -56,6 +59,8 @@ export interface BuiltNode {
   readonly announceListening: () => void
   /** tells others an address of this node that somebody has really dialled */
   readonly confirmAddress: (host: string, port: number) => void
+  /** tells others no more of an address that was confirmed */
+  readonly withdrawAddress: (host: string, port: number) => void
 }
 
 /** The parts that a libp2p service is given; only what is used here. */
@@ -67,6 +72,7 @@ interface Components {
 /** A node that is not started yet. Throws RingError BAD_SWARM_KEY. */
 export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
   const { identity, limits, network } = options
+  const connectionsKept = affordableConnections(limits.connections, ownOpenFilesLimit())
   const raw = new Uint8Array(64)
   raw.set(identity.ed25519Seed)
   raw.set(identity.ed25519PublicKey, 32)
@@ -117,7 +123,7 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
     connectionManager: {
       dialTimeout: DIAL_TIMEOUT_MS,
       // Who goes at the limit is chosen in crowd.ts, which needs to know who comes; here it would be whoever comes next.
-      maxConnections: limits.connections + defaults.CONNECTIONS_AT_THE_DOOR,
+      maxConnections: connectionsKept + defaults.CONNECTIONS_AT_THE_DOOR,
       maxParallelDials: defaults.PARALLEL_DIALS,
       inboundConnectionThreshold: limits.handshakesPerHostPerSecond,
       maxIncomingPendingConnections: limits.pendingHandshakes,
@@ -132,6 +138,7 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
   if (parts === null) throw new Error('libp2p has built no services')
   return {
     node,
+    connectionsKept,
     ping: node.services.ping,
     identify: async (connection) => {
       await node.services.identify.identify(connection, { signal: AbortSignal.timeout(DIAL_TIMEOUT_MS) })
@@ -147,10 +154,17 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
       }
     },
     confirmAddress: (host, port) => {
-      const address = multiaddr(`/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`)
-      parts.addressManager.confirmObservedAddr(address, { type: 'observed', ttl: CONFIRMED_MS })
+      parts.addressManager.confirmObservedAddr(tcpAddress(host, port), {
+        type: 'observed',
+        ttl: CONFIRMED_MS,
+      })
     },
+    withdrawAddress: (host, port) => parts.addressManager.removeObservedAddr(tcpAddress(host, port)),
   }
+}
+
+function tcpAddress(host: string, port: number): Multiaddr {
+  return multiaddr(`/${host.includes(':') ? 'ip6' : 'ip4'}/${host}/tcp/${port}`)
 }
 
 /** What the network options add, each loaded when it is asked for. */

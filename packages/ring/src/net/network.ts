@@ -7,13 +7,20 @@ import { BookKeeper } from '../discovery/book-keeper.ts'
 import { Rendezvous } from '../discovery/rendezvous.ts'
 import type { RingLimits } from '../defaults.ts'
 import { keepRoom } from './crowd.ts'
-import { BOOK_HEAD_START_MS, IDENTIFY_AGAIN_MS, REACH_EVERY_MS, REACH_PEERS } from './defaults.ts'
+import { BOOK_HEAD_START_MS, REACH_EVERY_MS, REACH_PEERS } from './defaults.ts'
 import type { RingError } from '../errors.ts'
-import { judgeReachability, portOf, type DialBack, type ReachVerdict } from '../reach/reachability.ts'
+import {
+  judgeReachability,
+  portOf,
+  seenHosts,
+  type DialBack,
+  type ReachVerdict,
+} from '../reach/reachability.ts'
 import { HolePuncher } from '../reach/hole-puncher.ts'
 import { ReachService } from '../reach/reach-service.ts'
 import { RelayKeeper } from '../reach/relay-keeper.ts'
 import type { RingLogger } from '../types.ts'
+import { IdentifyAgain } from './identify-again.ts'
 import type { BuiltNode } from './libp2p-node.ts'
 import type { NetCounters } from './net-counters.ts'
 import type { NetworkOptions, NetworkStatus } from './network-types.ts'
@@ -50,7 +57,9 @@ export class Network {
   readonly #book: BookKeeper | null
   readonly #answers = new Map<string, DialBack & { readonly at: number }>()
   readonly #asking = new Set<string>()
-  readonly #identifyAt = new Map<string, number>()
+  readonly #identify: IdentifyAgain
+  /** hosts told to others as this node's */
+  #announced: readonly string[] = []
   #verdict: ReachVerdict
   #timer: NodeJS.Timeout | null = null
   #tending: Promise<void> = Promise.resolve()
@@ -79,6 +88,15 @@ export class Network {
             company: () => mesh.peers.length,
             onFound: (peer) => mesh.learn(peer, 'dht'),
           })
+    this.#identify = new IdentifyAgain({
+      connections: () => node.getConnections(),
+      isKnown: async ({ remotePeer }) => {
+        const known = await node.peerStore.get(remotePeer).catch(() => null) // not known at all
+        return known !== null && known.protocols.length > 0
+      },
+      identify: built.identify,
+      logger,
+    })
     this.#verdict = judgeReachability({ listening: [], answers: [], reservations: 0 })
   }
 
@@ -88,7 +106,7 @@ export class Network {
     built.announceListening()
     keepRoom({
       node: built.node,
-      most: this.#p.limits.connections,
+      most: built.connectionsKept,
       isNeeded: (peer) => this.#p.isMember(peer) || this.#relays.places.has(peer),
       hasSpoken: (peer) => mesh.peers.includes(peer),
       counters: this.#p.counters,
@@ -158,7 +176,7 @@ export class Network {
     const { options } = this.#p
     this.#book?.saveIfDue()
     this.#puncher?.tend()
-    await this.#identifyAll()
+    this.#identify.look(performance.now())
     if (options.reachability === true) this.#askPeers()
     this.#judge()
     const relay = options.relay ?? 'off'
@@ -166,23 +184,6 @@ export class Network {
     // Until somebody has answered, a node that may turn out to be reachable takes no place from one that is not.
     const isDecided = options.reachability !== true || this.#answers.size > 0
     if (needsPlace && (relay === 'always' || isDecided)) await this.#relays.keep()
-  }
-
-  /** Who has not said what it speaks is unknown to the hash table and no relay: it is asked again. */
-  async #identifyAll(): Promise<void> {
-    const { node, identify } = this.#p.built
-    const now = performance.now()
-    for (const connection of node.getConnections()) {
-      const at = this.#identifyAt.get(connection.id)
-      this.#identifyAt.set(connection.id, at ?? now + IDENTIFY_AGAIN_MS)
-      if (at === undefined || now < at) continue
-      this.#identifyAt.set(connection.id, now + IDENTIFY_AGAIN_MS)
-      const known = await node.peerStore.get(connection.remotePeer).catch(() => null) // not known at all
-      if (known !== null && known.protocols.length > 0) continue
-      await identify(connection).catch((err: unknown) => this.#p.logger.debug({ err }, 'no identify'))
-    }
-    const open = new Set(node.getConnections().map(({ id }) => id))
-    for (const id of this.#identifyAt.keys()) if (!open.has(id)) this.#identifyAt.delete(id)
   }
 
   /** Asks peers over direct connections, each again when its answer has become old. */
@@ -222,18 +223,18 @@ export class Network {
       portVaries: this.#p.built.punchPort?.varies ?? false,
     })
     this.#verdict = verdict
-    if (verdict.state === before) return
-    onVerdict(verdict)
-    if (verdict.state === 'public') this.#announceSeen()
+    this.#announceSeen(verdict.state === 'public' ? seenHosts([...this.#answers.values()]) : [])
+    if (verdict.state !== before) onVerdict(verdict)
   }
 
-  /** Peers have dialled the address that they see this node at: from now on it is told to others. */
-  #announceSeen(): void {
+  /** Peers have dialled these hosts: they are told to others from now on, and those before them, which moved, no more. */
+  #announceSeen(hosts: readonly string[]): void {
     const port = this.#listening.map(portOf).find((value) => value !== null)
-    if (port == null) return
-    for (const { observedHost, reached } of this.#answers.values()) {
-      if (reached) this.#p.built.confirmAddress(observedHost, port)
-    }
+    if (port == null || hosts.join() === this.#announced.join()) return
+    const { confirmAddress, withdrawAddress } = this.#p.built
+    for (const host of this.#announced) if (!hosts.includes(host)) withdrawAddress(host, port)
+    for (const host of hosts) confirmAddress(host, port)
+    this.#announced = hosts
   }
 
   get #listening(): string[] {

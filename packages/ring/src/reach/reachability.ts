@@ -84,6 +84,19 @@ export function judgeReachability({
   )
 }
 
+/**
+ * Under which addresses this node can be dialled: of each family the one that more than half of the peers name which
+ * have dialled back, so that one that lies cannot have this node send others to a third party.
+ */
+export function seenHosts(answers: readonly DialBack[]): string[] {
+  const reached = answers.filter((answer) => answer.reached).map(({ observedHost }) => observedHost)
+  const families = Map.groupBy(reached, (host) => host.includes(':'))
+  return [...families.values()].flatMap((hosts) => {
+    const most = hosts.find((host) => 2 * hosts.filter((other) => other === host).length > hosts.length)
+    return most === undefined ? [] : [most]
+  })
+}
+
 /** Whether an IP address is of this machine only. */
 export function isLoopback(host: string): boolean {
   return host.startsWith('127.') || host === '::1'

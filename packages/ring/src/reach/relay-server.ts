@@ -93,7 +93,7 @@ export async function createRelay(options: RelayOptions): Promise<Relay> {
   })
   const traffic = new RelayTraffic(limits.bytesPerSecond)
   for (const codec of [RELAY_V2_HOP_CODEC, RELAY_V2_STOP_CODEC]) traffic.watchProtocol(built.node, codec)
-  return new RelayNode(options, built, counters, traffic, limits.connections)
+  return new RelayNode(options, built, counters, traffic)
 }
 
 class RelayNode implements Relay {
@@ -103,19 +103,10 @@ class RelayNode implements Relay {
   readonly #counters: NetCounters
   readonly #reach: ReachService
   readonly #traffic: RelayTraffic
-  /** open connections in all */
-  readonly #connections: number
   #timer: NodeJS.Timeout | null = null
 
-  constructor(
-    options: RelayOptions,
-    built: BuiltNode,
-    counters: NetCounters,
-    traffic: RelayTraffic,
-    connections: number,
-  ) {
+  constructor(options: RelayOptions, built: BuiltNode, counters: NetCounters, traffic: RelayTraffic) {
     this.#o = options
-    this.#connections = connections
     this.#built = built
     this.#counters = counters
     this.#traffic = traffic
@@ -148,7 +139,7 @@ class RelayNode implements Relay {
     this.#built.announceListening()
     keepRoom({
       node: this.#built.node,
-      most: this.#connections,
+      most: this.#built.connectionsKept,
       isNeeded: (peer) => this.#service?.reservations.has(peerIdFromString(peer)) === true,
       hasSpoken: () => false,
       counters: this.#counters,

@@ -58,8 +58,13 @@ export async function openRing(
     bootstrap: options.bootstrap,
     mdns: options.mdns,
     network: await ringNetwork(config.network, running.paths.peers),
-    ...(config.network.allow === null ? {} : { allow: config.network.allow }),
-    deny: config.network.deny,
+    // Read at each use: both may change when the configuration is read again.
+    get allow() {
+      return config.network.allow ?? undefined
+    },
+    get deny() {
+      return config.network.deny
+    },
     minMembers: options.min_members,
     quorum: options.quorum,
     peerTimeoutMs: options.peer_timeout_ms,

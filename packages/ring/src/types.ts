@@ -83,9 +83,12 @@ export interface RingOptions {
   readonly sockets?: number
   /** `observer` finds peers and can ask them, but never takes part; default `member` */
   readonly role?: 'member' | 'observer'
-  /** peer ids; when `allow` is given only these may take part; with one in `deny` there is no connection at all */
-  readonly allow?: readonly string[]
-  readonly deny?: readonly string[]
+  /**
+   * Peer ids; when `allow` is given only these may take part; with one in `deny` there is no connection at all. Both are
+   * read at each use: behind a getter they may change while the node runs, and whoever is out then is cut off.
+   */
+  readonly allow?: readonly string[] | undefined
+  readonly deny?: readonly string[] | undefined
   readonly state: StateProvider
   readonly store: ViewStore
   readonly logger: RingLogger

@@ -295,6 +295,30 @@ describe('allow and deny', () => {
   })
 })
 
+describe('deny', () => {
+  it('puts a member out of a running ring as soon as the others name it', async () => {
+    const denied: string[] = []
+    const options = { minMembers: 3, deny: denied, peerTimeoutMs: 1000 }
+    const first = await startNode(1, options)
+    const rest = [2, 3].map((n) => startNode(n, { ...options, bootstrap: first.ring.addresses }))
+    const [second, third] = await Promise.all(rest)
+    assert.ok(second !== undefined && third !== undefined)
+    const all = [first, second, third]
+    try {
+      const signal = deadline(all)
+      assert.equal(new Set(await oneRound(all, signal)).size, 1)
+      // The same list stands at the denied node, which cannot deny itself.
+      denied.push(third.ring.peerId)
+      await until(() => [first, second].every(({ ring }) => ring.view?.members.length === 2), signal)
+      assert.deepEqual(await oneRound([first, second], signal), [1.5, 1.5])
+      assert.ok(!first.ring.peers().includes(third.ring.peerId))
+      assert.equal(third.state.round, 1)
+    } finally {
+      await stopAll(all)
+    }
+  })
+})
+
 describe('reachability', () => {
   it('is decided by peers that dial back', async () => {
     const listen = ['/ip4/0.0.0.0/tcp/0']

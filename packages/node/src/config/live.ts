@@ -3,9 +3,14 @@ import { isDeepStrictEqual } from 'node:util'
 import { CONFIG_KEYS, type ConfigKey } from './keys.ts'
 import type { NodeConfig } from './schema.ts'
 
-/** Keys that change at once: nothing that peers must agree on, and nothing that is opened only once. */
+/**
+ * Keys that change at once: nothing that peers must agree on, and nothing that is opened only once. Whom this node talks
+ * to is among them, so that a hostile member can be put out while the ring runs.
+ */
 export const LIVE_KEYS = [
   'log.level',
+  'network.allow',
+  'network.deny',
   'train.rounds',
   'train.delta_keep_rounds',
   'train.trace_keep_rounds',
@@ -23,6 +28,8 @@ export interface ConfigChange {
 export function takeOverLiveKeys(running: NodeConfig, next: NodeConfig): ConfigChange {
   const changed = changedKeys(running, next)
   running.log.level = next.log.level
+  running.network.allow = next.network.allow
+  running.network.deny = next.network.deny
   running.train.rounds = next.train.rounds
   running.train.delta_keep_rounds = next.train.delta_keep_rounds
   running.train.trace_keep_rounds = next.train.trace_keep_rounds

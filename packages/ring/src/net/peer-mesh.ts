@@ -167,10 +167,20 @@ export class PeerMesh {
 
   #maintain(): void {
     for (const peer of this.#o.node.getPeers()) void this.#open(peer)
+    this.#cutOff()
     this.#targets.dialDue()
     this.#life.look()
     this.#announceSelf()
     this.#tellNews()
+  }
+
+  /** Whoever is not allowed any more goes, links and all. */
+  #cutOff(): void {
+    for (const peer of this.#channels.keys()) {
+      if (this.#o.isAllowed(peer)) continue
+      for (const connection of this.#o.node.getConnections(peerIdFromString(peer)))
+        connection.abort(new RingError('PEER_DENIED', 'peer is not allowed here any more', { peer }))
+    }
   }
 
   /** Opens the control stream where that is this node's part and none is open. */

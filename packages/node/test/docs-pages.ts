@@ -1,4 +1,5 @@
 /** The pages of docs/ that are made from the code: configuration and error codes. `write-docs.ts` writes them. */
+import { LIVE_KEYS } from '../src/config/live.ts'
 import { CONFIG_KEYS, environmentName, flatKeys } from '../src/config/keys.ts'
 import { NODE_ERRORS } from '../src/errors.ts'
 import { EXIT_CODES } from '../src/exit-codes.ts'
@@ -37,8 +38,8 @@ flag (\`--set train.group_size=4\`; common keys have flags of their own, see \`g
 variable, the file, the default. A key that is not known is an error, wherever it stands.
 
 Paths are relative to the file; in flags and variables to the working directory. Lists in variables are YAML
-(\`["a", "b"]\`) or separated by commas. On SIGHUP the daemon reads the configuration again and takes over \`log.level\`;
-everything else needs a restart.
+(\`["a", "b"]\`) or separated by commas. On SIGHUP the daemon reads the configuration again and takes over
+${LIVE_KEYS.map((key) => `\`${key}\``).join(', ')}; everything else needs a restart.
 
 ${sections.join('\n')}`
 }

@@ -3,6 +3,7 @@
  * mean of their deltas, as a ring round does; with --overlap one round late, as train.overlap does. Prints held-out
  * accuracy over completions, to choose hyperparameters.
  * Usage: node --conditions=gym-source bench/local-sgd.ts --nodes 3 --interval 4 --rounds 53 --prompts 5 --lr 5e-4 [--overlap]
+ * [--model FOLDER]
  */
 import { parseArgs } from 'node:util'
 import { createTrainer } from '@gym-node/gspo'
@@ -10,6 +11,7 @@ import { ARITH, createExaminer, TRL_SETTING } from './lib/arith.ts'
 
 const { values: options } = parseArgs({
   options: {
+    model: { type: 'string', default: ARITH.model },
     nodes: { type: 'string', default: '3' },
     interval: { type: 'string', default: '4' },
     rounds: { type: 'string', default: '53' },
@@ -35,12 +37,12 @@ const schedule =
       } as const)
     : ({ lr_scheduler_type: 'constant' } as const)
 
-const examiner = await createExaminer(ARITH.model)
+const examiner = await createExaminer(options.model)
 const trainers = await Promise.all(
   Array.from({ length: nodes }, (_, node) =>
     createTrainer({
       ...TRL_SETTING,
-      model: ARITH.model,
+      model: options.model,
       prompts_per_step: Number(options.prompts),
       steps_per_generation: Number(options.minibatches),
       learning_rate: Number(options.lr),

@@ -74,7 +74,7 @@ export class MachineRig {
       if (effect.do === 'send') this.waiting.push({ from: id, to: effect.to, message: effect.message })
       if (effect.do !== 'persist') continue
       node.durable = effect.durable
-      if (effect.withResult) node.storedResult = effect.durable.prepared
+      if (effect.withResult) node.storedResult = effect.durable.computed
     }
   }
 
@@ -126,12 +126,12 @@ export class MachineRig {
   }
 
   /** The process dies and comes back with what is on its disk; the others see both. */
-  restart(id: string): void {
+  restart(id: string, { keepsResult } = { keepsResult: true }): void {
     const node = this.#node(id)
     this.drop(({ from, to }) => from === id || to === id)
     node.boot += 1
     const options = this.#options(id, node.boot, this.#nodes.size, this.state(id).options.quorum)
-    const kept = { durable: node.durable, held: node.storedResult }
+    const kept = { durable: node.durable, held: keepsResult ? node.storedResult : null }
     node.machine = new ViewMachine(options, kept, node.state, this.now)
     node.effects.length = 0
     for (const other of this.#nodes.keys()) {

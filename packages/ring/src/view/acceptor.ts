@@ -168,9 +168,15 @@ function mayVote(
   return true
 }
 
-/** Whether a ballot's number is so far above all others that only a liar can have chosen it. */
+/**
+ * Whether a ballot's number is so far above all others that it may be a liar's. This node follows it only a step at a
+ * time, so that numbers never come to their end, and those that a liar has told apart meet again.
+ */
 export function isOutOfReach(s: MachineState, n: number): boolean {
-  return n > Math.max(s.highestBallot, s.durable.promised?.n ?? 0) + MAX_BALLOT_STEP
+  const highest = Math.max(s.highestBallot, s.durable.promised?.n ?? 0)
+  if (n <= highest + MAX_BALLOT_STEP) return false
+  s.highestBallot = highest + MAX_BALLOT_STEP
+  return true
 }
 
 /** This epoch prepares nothing more, and the promised ballot never goes down: that is what makes a vote final. */

@@ -30,7 +30,7 @@ function hasOnlyKnown(s: MachineState, value: ViewValue): boolean {
 }
 
 /**
- * Members that this node finds fit stay, itself among them, unless they and one that stays cannot work with each other:
+ * Members that this node finds fit stay, itself and those that came back in another process among them, unless they and one that stays cannot work with each other:
  * of such two the one that has that with more members goes, of equals either. So that one member cannot put out several,
  * each that stays is a reason for one to go.
  */
@@ -39,7 +39,7 @@ function keepsTheFit(s: MachineState, value: ViewValue): boolean {
   const unfit = unfitMembers(s)
   const blamed = new Set<string>()
   for (const { peer } of s.durable.view?.members ?? []) {
-    if (kept.has(peer) || unfit.has(peer)) continue
+    if (kept.has(peer) || (unfit.has(peer) && !isBack(s, peer))) continue
     const partners = accusationPartners(s, peer, unfit)
     const reason = [...partners].find(
       (other) =>
@@ -49,4 +49,13 @@ function keepsTheFit(s: MachineState, value: ViewValue): boolean {
     blamed.add(reason)
   }
   return true
+}
+
+/** Whether a member that restarted waits at the door under a new name; after a crash of all, all do. */
+function isBack(s: MachineState, peer: string): boolean {
+  if (peer === s.options.self) return !s.leaving
+  const record = s.peers.get(peer)
+  if (record?.status == null || !record.connected || record.status.leaving || !isAlive(s, peer)) return false
+  const { ringId } = record.status
+  return ringId === null || ringId === s.durable.view?.ringId
 }

@@ -64,7 +64,7 @@ export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: 
   }
   s.genesis = null
   s.genesisLock = { ringId: value.ringId, proposer: from, until: s.now + s.options.peerTimeoutMs }
-  rememberInvitation(s, value.ringId, out)
+  rememberInvitation(s, value, out)
   const signature = Buffer.from(signVote(s, foundingOf(s, value))).toString('base64')
   out.push({ do: 'send', to: from, message: { t: 'genesis-ack', ringId: value.ringId, signature } })
 }
@@ -103,9 +103,9 @@ function decideGenesis(s: MachineState, out: Effect[]): void {
  * Durable before the acceptance is said: the ring may be founded by it, and if this process dies before it hears so, the
  * others may be too few to go on without its vote. It has none to forget, as it has never been in that ring.
  */
-function rememberInvitation(s: MachineState, ringId: string, out: Effect[]): void {
-  const others = s.durable.invited.filter((known) => known !== ringId)
-  s.durable = { ...s.durable, invited: [...others, ringId].slice(-MAX_INVITED) }
+function rememberInvitation(s: MachineState, value: ViewValue, out: Effect[]): void {
+  const others = s.durable.invited.filter(({ ringId }) => ringId !== value.ringId)
+  s.durable = { ...s.durable, invited: [...others, value].slice(-MAX_INVITED) }
   out.push({ do: 'persist', durable: s.durable, withResult: false })
 }
 

@@ -22,7 +22,9 @@ import { adoptView } from './adopt.ts'
 import { onAccept, onPrepare, onPropose, reconsider } from './acceptor.ts'
 import { isConsistent, isProvenFrom } from './certificate.ts'
 import { considerMerge, isLonely } from './merge.ts'
+import { isCredible } from './trust.ts'
 import { onAccepted, onEndorsed, onNack, onPromise } from './proposer.ts'
+import { viewId } from './vote.ts'
 import { considerGenesis, onGenesis, onGenesisAck, onGenesisNack } from './genesis.ts'
 
 /** One node's side of the protocol. `handle` is deterministic: the same events give the same effects. */
@@ -65,7 +67,7 @@ export class ViewMachine {
         onWithdraw(s, out)
         break
       case 'computed':
-        onComputed(s, event)
+        onComputed(s, event, out)
         break
       case 'failed':
         onFailed(s, event, out)
@@ -204,18 +206,14 @@ function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMess
 
 /**
  * A decided view is taken over from anybody who proves it: by votes of the members of this node's view, or through views
- * between. A node in no view believes votes of any members, of a view that names this process, or this peer in a ring
- * whose genesis it has accepted before it restarted; and so does one that its own ring has left without a quorum for long,
- * as nobody may be left who could prove anything to it.
+ * between. A node in no view, and one that its own ring has left without a quorum for long, can check less (trust.ts).
  */
 function onDecided(s: MachineState, from: string, path: readonly Proven[], out: Effect[]): void {
   const view = s.durable.view
   const value = path.at(-1)?.value
   if (value === undefined) return
   if (view === null) {
-    const invited = s.durable.invited.includes(value.ringId)
-    const names = value.members.some((m) => m.peer === s.options.self && (m.boot === s.boot || invited))
-    if (names && !s.leaving && isConsistent(s, path)) adoptView(s, path, out)
+    if (!s.leaving && mayEnter(s, path, value)) adoptView(s, path, out)
     return
   }
   if (value.ringId !== view.ringId || value.epoch <= view.epoch) return
@@ -224,10 +222,21 @@ function onDecided(s: MachineState, from: string, path: readonly Proven[], out: 
     if (isAcceptor(s, from) || !hasQuorumHere(s, view)) adoptView(s, path, out)
     return
   }
-  if (isProvenFrom(s, view, path) || (isLonely(s) && isConsistent(s, path))) adoptView(s, path, out)
+  if (isProvenFrom(s, view, path) || (isLonely(s) && isCredible(s, path))) adoptView(s, path, out)
 }
 
-/** Since when this node is without a quorum of its view that knows this ring, or outside the view. */
+/** Whether a node in no view may be in this one: it is named, by this process or as a founder that has restarted since. */
+function mayEnter(s: MachineState, path: readonly Proven[], value: ViewValue): boolean {
+  const founded = s.durable.invited.find(({ ringId }) => ringId === value.ringId)
+  const { self, quorum } = s.options
+  if (!value.members.some((m) => m.peer === self && (m.boot === s.boot || founded !== undefined)))
+    return false
+  // All have signed a founding, this node among them.
+  if (value.epoch === 1 || quorum === 'any') return isConsistent(s, path)
+  return (founded !== undefined && isProvenFrom(s, founded, path)) || isCredible(s, path)
+}
+
+/** Since when this node is without a quorum of its view that is in it too, or outside the view. */
 function noteLoneliness(s: MachineState): void {
   const { view } = s.durable
   if (view === null || (isParticipant(s) && hasQuorumHere(s, view))) s.lonelySince = null
@@ -235,10 +244,14 @@ function noteLoneliness(s: MachineState): void {
 }
 
 function hasQuorumHere(s: MachineState, view: ViewValue): boolean {
-  const here = view.members.filter(
-    ({ peer }) => peer === s.options.self || (isAlive(s, peer) && statusOf(s, peer)?.ringId === view.ringId),
-  )
-  return here.length >= (s.options.quorum === 'any' ? 2 : quorumOf(s, view.members.length))
+  const isAny = s.options.quorum === 'any'
+  const here = view.members.filter(({ peer }) => {
+    if (peer === s.options.self) return true
+    const status = statusOf(s, peer)
+    if (status?.ringId !== view.ringId || !isAlive(s, peer)) return false
+    return isAny || (status.epoch === view.epoch && status.viewId === viewId(view))
+  })
+  return here.length >= (isAny ? 2 : quorumOf(s, view.members.length))
 }
 
 function onConnected(s: MachineState, peer: string, out: Effect[]): void {
@@ -271,10 +284,17 @@ function onWithdraw(s: MachineState, out: Effect[]): void {
   if (s.turn !== null) abandonRound(s, 'PEER_LOST', 'the caller gave the round up', out)
 }
 
-function onComputed(s: MachineState, event: { epoch: number; round: number; hash: string }): void {
+/** Durable before it is said: it is what this member can later check claims about the round by. */
+function onComputed(
+  s: MachineState,
+  event: { epoch: number; round: number; hash: string },
+  out: Effect[],
+): void {
   if (!s.running || s.turn?.epoch !== event.epoch || s.turn.round !== event.round) return
   s.running = false
   s.held = { round: event.round, hash: event.hash }
+  s.durable = { ...s.durable, computed: s.held }
+  out.push({ do: 'persist', durable: s.durable, withResult: true })
   s.turn = { ...s.turn, done: event.hash }
   s.dirty = true
 }

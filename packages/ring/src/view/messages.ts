@@ -10,7 +10,7 @@ const MAX_MEMBERS = 1024
 export const MAX_EPOCH = 0xffff_ffff
 
 /** Accepted geneses remembered by a node without a view: one that old has been decided or given up long ago. */
-export const MAX_INVITED = 8
+export const MAX_INVITED = 4
 
 /** Views kept with their proof for those who have missed some, this one included: more than churn in a night. */
 export const MAX_PATH = 16
@@ -148,8 +148,11 @@ export const durableSchema = z.strictObject({
   /** the one value that this node has endorsed in its highest such ballot, by its hash */
   endorsed: z.strictObject({ ballot: ballotSchema, hash: hex.length(64) }).nullable(),
   accepted: provenSchema.nullable(),
+  /** the result that it computed last in this view, whether or not all have the same */
+  computed: markSchema.nullable(),
   prepared: markSchema.nullable(),
-  invited: z.array(hex.min(1)).max(MAX_INVITED).default([]),
+  /** foundings that this node has signed, while it is in no view */
+  invited: z.array(viewValueSchema).max(MAX_INVITED),
 })
 
 export type Member = z.infer<typeof memberSchema>

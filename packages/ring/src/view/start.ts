@@ -3,7 +3,7 @@
  * committed, as nothing commits there without it: it says what no honest proposer would propose.
  */
 import type { MachineState, Proposal } from './state.ts'
-import { isParticipant, reachedRound } from './state.ts'
+import { reachedRound } from './state.ts'
 import type { Mark, Promised, Start, ViewValue } from './messages.ts'
 
 /**
@@ -12,6 +12,14 @@ import type { Mark, Promised, Start, ViewValue } from './messages.ts'
  * nobody has committed it, or whoever did has lost it too.
  */
 export function chooseStart(s: MachineState, p: Proposal, view: ViewValue): Start | 'wait' {
+  const chosen = newestReported(s, p, view)
+  const { computed } = s.durable
+  if (chosen === 'wait' || chosen.result !== null || computed?.round !== chosen.round) return chosen
+  // What anybody has committed of this view, all of it have computed.
+  return { round: chosen.round, result: computed.hash }
+}
+
+function newestReported(s: MachineState, p: Proposal, view: ViewValue): Start | 'wait' {
   const promises = [...p.promises.values()]
   let prepared: Mark | null = null
   let known: Start = { round: 0, result: null }
@@ -37,30 +45,35 @@ export function mayStartAt(s: MachineState, start: Start): boolean {
   const { prepared } = s.durable
   const holdsPrepared = prepared !== null && s.held?.round === prepared.round && s.held.hash === prepared.hash
   if (prepared !== null && holdsPrepared && start.round < prepared.round) return false
-  return mayBeCommitted(s, start)
+  // A round beyond what this node knows has a name: whoever proposes it has computed it too.
+  if (start.round > newestKnown(s, view) && start.result === null) return false
+  return mayBeCommitted(s, view, start)
 }
 
 /**
  * Whether what a promise reports can be true. Each member takes part in each round, so the ring is at most one ahead of
- * what this one knows, and then by a round that it has computed too. A restarted process may have forgotten that; one
- * that has lost its state altogether can tell nothing.
+ * what this one knows, and then by a round that it has computed too.
  */
 export function isPlausible(s: MachineState, report: Promised): boolean {
+  const view = s.durable.view
+  if (view === null) return false
   const { prepared, reached, start } = report
-  const isStart = start.round === s.durable.view?.start.round && start.result === s.durable.view.start.result
-  if (!isStart || !mayBeCommitted(s, { round: reached, result: null })) return false
-  return prepared === null || mayBeCommitted(s, { round: prepared.round, result: prepared.hash })
+  const isStart = start.round === view.start.round && start.result === view.start.result
+  if (!isStart || !mayBeCommitted(s, view, { round: reached, result: null })) return false
+  return prepared === null || mayBeCommitted(s, view, { round: prepared.round, result: prepared.hash })
 }
 
-function mayBeCommitted(s: MachineState, { round, result }: Start): boolean {
-  const { view, prepared } = s.durable
-  if (view === null || s.state.round < view.start.round) return view !== null
-  if (round === view.start.round && round !== prepared?.round)
-    return result === null || result === view.start.result
+function mayBeCommitted(s: MachineState, view: ViewValue, { round, result }: Start): boolean {
+  const { prepared, computed } = s.durable
   if (prepared?.round === round) return result === null || result === prepared.hash
-  const known = Math.max(reachedRound(s), prepared?.round ?? 0)
-  if (round <= known) return true
-  if (round > known + 1) return false
-  if (!isParticipant(s)) return true
-  return s.held?.round === round && (result === null || result === s.held.hash)
+  if (round === view.start.round) return result === null || result === view.start.result
+  if (round <= newestKnown(s, view)) return true
+  return computed?.round === round && (result === null || result === computed.hash)
+}
+
+/** The newest round that this node knows to be committed, or has prepared, or that one it has computed came after. */
+function newestKnown(s: MachineState, view: ViewValue): number {
+  const { prepared, computed } = s.durable
+  const before = (computed?.round ?? 0) - 1
+  return Math.max(reachedRound(s), view.start.round, prepared?.round ?? 0, before)
 }

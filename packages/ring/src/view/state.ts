@@ -202,6 +202,7 @@ export const EMPTY_DURABLE: Durable = {
   promised: null,
   endorsed: null,
   accepted: null,
+  computed: null,
   prepared: null,
   invited: [],
 }

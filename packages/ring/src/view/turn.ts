@@ -165,7 +165,7 @@ function prepareWhenAllAgree(
   s.durable = { ...s.durable, prepared: { round: own.round, hash: done } }
   s.turn = { ...own, prepared: true }
   s.dirty = true
-  out.push({ do: 'persist', durable: s.durable, withResult: true })
+  out.push({ do: 'persist', durable: s.durable, withResult: false })
 }
 
 function commitWhenQuorumPrepared(

@@ -9,7 +9,9 @@ import {
   type ViewMessage,
 } from '../../src/view/messages.ts'
 import { EMPTY_DURABLE, type Effect, type Event } from '../../src/view/state.ts'
+import { isLonely } from '../../src/view/merge.ts'
 import { Caller } from './caller.ts'
+import type { HostileMember } from './hostile.ts'
 import { digest, EMPTY_LOG, type Log } from './log.ts'
 import { simSigner } from './signer.ts'
 import type { World } from './world.ts'
@@ -25,8 +27,10 @@ export class SimNode {
   readonly id: string
   readonly place: number
   readonly world: World
+  /** set for a member that lies */
+  hostile: HostileMember | null = null
   durable: Durable = EMPTY_DURABLE
-  /** the stored result of the round prepared last */
+  /** the stored result of the round computed last */
   storedResult: Mark | null = null
   /** durable application state */
   log: Log = EMPTY_LOG
@@ -35,6 +39,8 @@ export class SimNode {
   boot = 0
   #caller: Caller | null = null
   #attempt = 0
+  /** before the event under way: in no view, or long without a quorum, when a node can check less */
+  #trusting = false
   #received = 0
   /** what waits while the process is stopped, null while it runs */
   #stopped: (() => void)[] | null = null
@@ -75,7 +81,7 @@ export class SimNode {
         minMembers: options.minMembers,
         maxMembers: options.maxMembers,
         quorum: options.quorum,
-        signer: simSigner(this.id, options.signing),
+        signer: this.world.oracle.watch(this.id, simSigner(this.id, options.signing)),
         peerTimeoutMs: options.peerTimeoutMs,
         genesisSettleMs: GENESIS_SETTLE_MS,
         stragglerMs: STRAGGLER_MS,
@@ -124,6 +130,7 @@ export class SimNode {
     if (machine === null) return
     this.run(() => {
       if (this.machine !== machine) return
+      this.#trusting = machine.state.durable.view === null || isLonely(machine.state)
       for (const effect of machine.handle(event, this.#now())) {
         this.#do(effect, machine)
         if (this.machine !== machine) return // crashed between two effects
@@ -157,6 +164,7 @@ export class SimNode {
   }
 
   receive(from: string, message: ViewMessage): void {
+    this.hostile?.hears(from, message)
     this.#received += 1
     const checked = this.#received % this.world.options.checkedMessages === 0
     this.post({
@@ -179,14 +187,14 @@ export class SimNode {
         // A crash may hit just before or just after each write.
         if (this.world.crashesAtPersist(this.id)) return
         if (effect.withResult) {
-          this.storedResult = effect.durable.prepared
+          this.storedResult = effect.durable.computed
           if (this.world.crashesAtPersist(this.id)) return
         }
         this.durable = effect.durable
         this.world.crashesAtPersist(this.id)
         break
       case 'send':
-        this.world.network.send(this.id, effect.to, effect.message)
+        this.#send(effect.to, effect.message)
         break
       case 'start-round':
         this.#exchange(effect.turns, machine)
@@ -204,11 +212,16 @@ export class SimNode {
         this.#caller?.onReject()
         break
       case 'view':
-        if (effect.value !== null) this.world.oracle.agreed(this.id, effect.value)
+        if (effect.value !== null) this.world.oracle.agreed(this.id, effect.value, this.#trusting)
         break
       case 'log':
         break
     }
+  }
+
+  #send(to: string, message: ViewMessage): void {
+    const said = this.hostile === null ? message : this.hostile.alters(message)
+    if (said !== null) this.world.network.send(this.id, to, said)
   }
 
   /** The data plane: done when all members are in it and stay reachable; it may also break, or compute nonsense. */

@@ -2,6 +2,7 @@
 import type { PathClaim } from '../../src/order/order.ts'
 import { phaseOf } from '../../src/view/questions.ts'
 import { injectFault } from './faults.ts'
+import type { HostileMember } from './hostile.ts'
 import { at } from './log.ts'
 import { Random } from './random.ts'
 import { PEACEFUL, World, type WorldOptions } from './world.ts'
@@ -11,6 +12,8 @@ export interface RunReport {
   readonly rounds: number
   readonly messages: number
   readonly epochs: number
+  /** views taken over by nodes that could check no more than that somebody signed them */
+  readonly onTrust: number
 }
 
 /** How long things go wrong, and how long they then go well, in virtual ms. */
@@ -19,13 +22,23 @@ const QUIET_BEFORE_END = 2_000
 const MIDDLE = 40_000
 const END = 50_000
 
+/** Nodes that a liar has led away are back later: only after twenty timeouts do they see that the ring is elsewhere. */
+const LIES_COST_MS = 40_000
+
 /** Rounds that must be committed between `MIDDLE` and `END`. */
 const ROUNDS_OF_PEACE = 10
 
+/** `hostile`: one member lies for as long as there are faults. */
+export type ScenarioKind = 'faults' | 'hostile'
+
 /** Runs the scenario of a seed. Throws with what was violated; the message names the seed. */
-export function runScenario(seed: number, onWorld?: (world: World) => void): RunReport {
+export function runScenario(
+  seed: number,
+  kind: ScenarioKind = 'faults',
+  onWorld?: (world: World) => void,
+): RunReport {
   try {
-    const world = new World(optionsFor(seed))
+    const world = new World(kind === 'faults' ? optionsFor(seed) : hostileOptionsFor(seed))
     onWorld?.(world)
     return scenario(world)
   } catch (cause) {
@@ -44,7 +57,7 @@ export function optionsFor(seed: number): WorldOptions {
     nodes,
     // More than half: two groups that never met can then not both found a ring.
     minMembers: Math.floor(nodes / 2) + 1 + random.below(nodes - Math.floor(nodes / 2)),
-    quorum: random.chance(0.15) ? 'any' : 'majority',
+    quorum: random.chance(0.15) ? 'any' : seed % 4 === 3 ? 'two-thirds' : 'majority',
     loss: harsh ? random.between(0, 0.15) : 0,
     duplicate: harsh ? random.between(0, 0.1) : 0,
     reorder: harsh,
@@ -53,6 +66,19 @@ export function optionsFor(seed: number): WorldOptions {
     linkFailure: random.chance(0.5) ? 0.05 : 0,
     wrongState: random.chance(0.3) ? 0.2 : 0,
     clockSkew: random.chance(0.3) ? 0.1 : 0,
+  }
+}
+
+/** The same, with a liar among more nodes; with two thirds it can harm nothing, with a majority it may split the ring. */
+function hostileOptionsFor(seed: number): WorldOptions {
+  const random = new Random(seed * 7919 + 2)
+  const nodes = 4 + random.below(4)
+  return {
+    ...optionsFor(seed),
+    nodes,
+    minMembers: Math.floor(nodes / 2) + 1 + random.below(nodes - Math.floor(nodes / 2)),
+    quorum: random.chance(0.7) ? 'two-thirds' : 'majority',
+    hostile: [random.below(nodes)],
   }
 }
 
@@ -67,6 +93,7 @@ function scenario(world: World): RunReport {
   }
   clock.after(random.between(500, 3000), fault)
   if (world.options.seed % 2 === 0) driftPaths(world, ids)
+  for (const { hostile } of world.nodes.values()) if (hostile !== null) lie(world, hostile)
   clock.runUntil(FAULTS_END)
   const before = world.oracle.newest
 
@@ -75,14 +102,27 @@ function scenario(world: World): RunReport {
   for (const id of ids) world.start(id)
   world.network.heal()
   // Exclusions on accusation last ten timeouts; after twice that, everybody is in and rounds go on.
-  clock.runUntil(MIDDLE)
+  const later = world.options.hostile.length > 0 ? LIES_COST_MS : 0
+  clock.runUntil(MIDDLE + later)
   const middle = newestLog(world)
-  clock.runUntil(END)
-  checkProgress(world, before, middle)
-  checkOneHistory(world)
+  clock.runUntil(END + later)
+  if (world.oracle.isOne || world.options.hostile.length === 0) {
+    checkProgress(world, before, middle)
+    checkOneHistory(world)
+  }
   const nodes = [...world.nodes.values()]
   const epochs = Math.max(...nodes.map((node) => node.durable.view?.epoch ?? 0))
-  return { rounds: newestLog(world), messages: world.network.messages, epochs }
+  const { onTrust } = world.oracle
+  return { rounds: newestLog(world), messages: world.network.messages, epochs, onTrust }
+}
+
+/** A liar lies about three times a second. */
+function lie(world: World, liar: HostileMember): void {
+  world.clock.after(liar.random.between(50, 600), () => {
+    if (!world.faults) return
+    liar.attack()
+    lie(world, liar)
+  })
 }
 
 /**
@@ -113,7 +153,7 @@ function checkProgress(world: World, before: number, middle: number): void {
   const after = newestLog(world)
   const lagging = [...world.nodes.values()].filter((node) => node.log.round < after - 2)
   // With quorum any the half with fewer rounds gives its own up, so what anybody once committed is no measure.
-  const lost = world.options.quorum === 'majority' && middle <= before
+  const lost = world.options.quorum !== 'any' && middle <= before
   if (lagging.length === 0 && after >= middle + ROUNDS_OF_PEACE && !lost) return
   const states = [...world.nodes.keys()].map((id) => describe(world, id))
   throw new Error(`no progress after peace: rounds ${before}, ${middle}, ${after}\n${states.join('\n')}`)

@@ -1,6 +1,7 @@
 /** The simulated world: a clock, seeded chance, nodes, their network and data plane, and the oracle that watches. */
 import { VirtualClock } from './clock.ts'
 import { DataPlane } from './data-plane.ts'
+import { HostileMember } from './hostile.ts'
 import { Network } from './network.ts'
 import { SimNode } from './node.ts'
 import { Oracle } from './oracle.ts'
@@ -30,6 +31,8 @@ export interface WorldOptions {
   readonly checkedMessages: number
   /** members of a view at most */
   readonly maxMembers: number
+  /** places of members that lie */
+  readonly hostile: readonly number[]
   /** whether nodes run rounds; without, only membership is simulated */
   readonly rounds: boolean
 }
@@ -49,6 +52,7 @@ export const PEACEFUL: Omit<WorldOptions, 'seed' | 'nodes' | 'minMembers'> = {
   clockSkew: 0,
   checkedMessages: 20,
   maxMembers: 64,
+  hostile: [],
   rounds: true,
 }
 
@@ -67,12 +71,14 @@ export class World {
   constructor(options: WorldOptions) {
     this.options = options
     this.random = new Random(options.seed)
-    this.oracle = new Oracle(options.quorum)
+    const digits = String(options.nodes - 1).length
+    const nameOf = (place: number): string => `n${String(place).padStart(digits, '0')}`
+    this.oracle = new Oracle(options.quorum, new Set(options.hostile.map(nameOf)))
     this.network = new Network(this, options.nodes)
     this.dataPlane = new DataPlane(this)
-    const digits = String(options.nodes - 1).length
     for (let place = 0; place < options.nodes; place++) {
-      const node = new SimNode(`n${String(place).padStart(digits, '0')}`, place, this)
+      const node = new SimNode(nameOf(place), place, this)
+      if (options.hostile.includes(place)) node.hostile = new HostileMember(node)
       this.nodes.set(node.id, node)
     }
   }

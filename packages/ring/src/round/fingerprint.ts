@@ -4,7 +4,7 @@
  * (`sealed`) it tells honest members that they differ; under one that nobody knew while the bytes could still change
  * (`signed`) it binds everybody, since two different segments then agree with a chance under 2^-100.
  */
-import { createCipheriv, type CipherGCM } from 'node:crypto'
+import { createCipheriv, createSecretKey, type CipherGCM } from 'node:crypto'
 import { sha3_256 } from '@gym-node/wire'
 import type { Contribution, View } from '../types.ts'
 
@@ -45,10 +45,12 @@ export class Fingerprints {
   readonly #macs: CipherGCM[]
 
   constructor(key: Uint8Array, segments: number) {
+    // From bytes Node would make one for every cipher, and an error with its stack besides.
+    const keyObject = createSecretKey(key)
     this.#macs = Array.from({ length: segments }, (_, segment) => {
       const nonce = new Uint8Array(12)
       new DataView(nonce.buffer).setUint32(0, segment)
-      return createCipheriv('aes-256-gcm', key, nonce)
+      return createCipheriv('aes-256-gcm', keyObject, nonce)
     })
   }
 

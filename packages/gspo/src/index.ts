@@ -3,6 +3,8 @@ export { gspoConfigSchema, resolveConfig, rewardConfigSchema, withoutAliases } f
 export type { GSPOConfig, ResolvedConfig, RewardConfig } from './config.ts'
 export { examineEngine } from './engine/examine.ts'
 export type { EngineSettings } from './engine/examine.ts'
+export { examineDataset, examineModel, examineRewards } from './examine-inputs.ts'
+export type { DataNote, ModelNote } from './examine-inputs.ts'
 export type { EngineNote } from './engine/engine.ts'
 export { GspoError } from './errors.ts'
 export type { GspoErrorCode } from './errors.ts'

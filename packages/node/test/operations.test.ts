@@ -129,36 +129,6 @@ describe('under systemd', () => {
   })
 })
 
-describe('doctor', () => {
-  it('finds nothing wrong with a good configuration, and says what to do about a bad one', async (t) => {
-    const folder = await temporaryFolder(t)
-    const good = await runCommand(['doctor', '--state-dir', join(folder, 's'), ...demoFlags(0)])
-    assert.equal(good.code, 0, good.stdout)
-    for (const part of [
-      'Node',
-      'processor',
-      'memory',
-      'GPU',
-      'model',
-      'engine        onnx-cpu, chosen by auto: 0.8 million parameters',
-      'state folder',
-      'ring port',
-      'clock',
-      'nothing is at fault',
-    ])
-      assert.ok(good.stdout.includes(part), part)
-    const bad = await runCommand([
-      'doctor',
-      '--state-dir',
-      join(folder, 's'),
-      ...demoFlags(0),
-      ...settings({ 'train.model': folder }),
-    ])
-    assert.equal(bad.code, 3)
-    assert.match(bad.stdout, /FAULT {2}model .*config\.json is missing\n +-> set train\.model/)
-  })
-})
-
 describe('completion', () => {
   it('is valid bash, and knows commands, subcommands and options', async () => {
     const { stdout } = await runCommand(['completion', 'bash'])

@@ -1,7 +1,7 @@
 /** `gym-node doctor`: looks at the machine and the configuration, and says for each finding what to do about it. */
 import { Command } from 'commander'
 import { loadConfig } from '../config/load.ts'
-import type { Finding } from '../doctor.ts'
+import type { Finding } from '../doctor/finding.ts'
 import { EXIT_CODES } from '../exit-codes.ts'
 import { addConfigOptions, configSources, type ConfigFlags } from './config-options.ts'
 import type { Outcome } from './outcome.ts'
@@ -16,7 +16,7 @@ export function doctorCommand(outcome: Outcome): Command {
   return addConfigOptions(command)
     .option('--json', 'print JSON')
     .action(async (flags: ConfigFlags & { json?: boolean }) => {
-      const { examineMachine } = await import('../doctor.ts')
+      const { examineMachine } = await import('../doctor/examine.ts')
       const { findings, config } = await configuration(flags)
       const all = [...findings, ...(await examineMachine(config))]
       if (all.some(({ verdict }) => verdict === 'fault')) outcome.exitCode = EXIT_CODES.check_failed.code

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { loadStateDir } from '../config/load.ts'
 import { STATUS_TIMEOUT_MS } from '../defaults.ts'
 import { messageOf, NodeError } from '../errors.ts'
-import { readDaemonFile } from '../state/daemon-file.ts'
+import { isAlive, readDaemonFile } from '../state/daemon-file.ts'
 import { statePaths } from '../state/folder.ts'
 import type { DaemonStatus, NetworkStatus } from '../status.ts'
 import { addFolderOptions, configSources, type ConfigFlags } from './config-options.ts'
@@ -147,15 +147,6 @@ function networkLines(network: NetworkStatus): string[] {
     `network    ${reachability}: ${seen}; ${connections} connections, ${relayed} of them relayed${relays}`,
   ]
   return advice === '' ? lines : [...lines, `           -> ${advice}`]
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM' // alive, of another user
-  }
 }
 
 function isStatus(value: unknown): value is DaemonStatus {

@@ -2,14 +2,19 @@
 import { multiaddr } from '@multiformats/multiaddr'
 import { z } from 'zod'
 
+/** The peer id of an Ed25519 key, which all nodes and relays have. */
+const PEER_ID = /^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/
+
 /** A multiaddr as text. */
 export const multiaddrText = z
   .string()
-  .refine(isMultiaddr, { error: 'not a multiaddr; expected something like /ip4/203.0.113.7/tcp/4160' })
+  .refine(isMultiaddr, {
+    error: 'not a multiaddr; expected something like /ip4/203.0.113.7/tcp/4160',
+    abort: true,
+  })
+  .refine(hasWholePeerId, { error: 'the peer id after /p2p/ is not whole; `gym-node status` prints one' })
 
-const peerId = z
-  .string()
-  .regex(/^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/, { error: 'not a peer id; `gym-node status` prints one' })
+const peerId = z.string().regex(PEER_ID, { error: 'not a peer id; `gym-node status` prints one' })
 
 /** Keys of the section whose values are paths. */
 export const NETWORK_PATH_KEYS: readonly string[] = ['network.swarm_key_file']
@@ -81,4 +86,11 @@ function isMultiaddr(text: string): boolean {
   } catch {
     return false // the refinement's message says what was expected
   }
+}
+
+/** A peer id that lost its end is a valid multiaddr, and dials nobody. */
+function hasWholePeerId(text: string): boolean {
+  return multiaddr(text)
+    .getComponents()
+    .every(({ name, value }) => name !== 'p2p' || PEER_ID.test(value ?? ''))
 }

@@ -1,11 +1,11 @@
 /** From the section `network` to what the ring takes: reads the swarm key, opens the list of known peers. */
 import { readFile } from 'node:fs/promises'
-import type { BookStore, NetworkOptions } from '@gym-node/ring'
-import { errnoOf, NodeError } from '../errors.ts'
+import { checkSwarmKey, RingError, type BookStore, type NetworkOptions } from '@gym-node/ring'
+import { errnoOf, messageOf, NodeError } from '../errors.ts'
 import { writeFileDurably } from '../state/atomic.ts'
 import type { NetworkConfig } from './config.ts'
 
-/** The options; `bookFile` is where known peers are kept. Throws NodeError FILE_NOT_FOUND or FILE_UNREADABLE. */
+/** The options; `bookFile` is where known peers are kept. Throws what `readSwarmKey` throws. */
 export async function ringNetwork(config: NetworkConfig, bookFile: string): Promise<NetworkOptions> {
   const swarmKey = await readSwarmKey(config.swarm_key_file)
   return {
@@ -20,9 +20,21 @@ export async function ringNetwork(config: NetworkConfig, bookFile: string): Prom
   }
 }
 
-/** The text of a swarm key file, or null when none is configured; the ring checks what is in it. */
+/**
+ * The swarm key in a file, or null when none is configured. Throws NodeError FILE_NOT_FOUND or FILE_UNREADABLE, or
+ * RingError BAD_SWARM_KEY that names the file.
+ */
 export async function readSwarmKey(path: string | null): Promise<string | null> {
   if (path === null) return null
+  const text = await readKeyFile(path)
+  try {
+    return checkSwarmKey(text)
+  } catch (error) {
+    throw new RingError('BAD_SWARM_KEY', `${path} is ${messageOf(error)}`, { cause: error })
+  }
+}
+
+async function readKeyFile(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {

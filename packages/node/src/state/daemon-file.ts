@@ -36,3 +36,13 @@ export async function readDaemonFile(path: string): Promise<DaemonFile> {
 export async function removeDaemonFile(path: string): Promise<void> {
   await rm(path, { force: true })
 }
+
+/** Whether a process of this id runs, whoever it belongs to. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM' // alive, of another user
+  }
+}

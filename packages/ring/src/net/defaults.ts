@@ -45,6 +45,19 @@ export const CONNECTIONS_AT_THE_DOOR = 64
 export const FILES_BESIDE_CONNECTIONS = 320
 export const FEWEST_CONNECTIONS = 16
 
+/**
+ * Entries that libp2p may keep in memory, by the beginning of their names: peers it has met or heard of, who provides
+ * what in the hash table, and all else. The first that fits counts. Some hundred bytes each, so a few megabytes in all.
+ */
+export const STORED_ENTRIES: readonly { readonly prefix: string; readonly most: number }[] = [
+  { prefix: '/peers/', most: 4_096 },
+  { prefix: '/dht/provider/', most: 8_192 },
+  { prefix: '/', most: 1_024 },
+]
+
+/** Bytes of one of them: addresses and protocols of a peer are some hundreds, and others may add to its addresses. */
+export const STORED_VALUE_BYTES = 32 * 1024
+
 /** Dials under way at once. */
 export const PARALLEL_DIALS = 32
 
@@ -53,6 +66,9 @@ export const BOOK_HEAD_START_MS = 500
 
 /** Known addresses are forgotten two weeks after the last meeting: home addresses change about that often. */
 export const BOOK_MAX_AGE_MS = 14 * 24 * 3_600_000
+
+/** Peers that stay are noted as met again this often. */
+export const BOOK_REFRESH_MS = 3_600_000
 
 /** The book is written at most this often. */
 export const BOOK_SAVE_MS = 10_000

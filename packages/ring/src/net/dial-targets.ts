@@ -7,9 +7,15 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { peerIdFromString } from '@libp2p/peer-id'
 import type { Libp2p } from '@libp2p/interface'
 import { DIAL_TIMEOUT_MS, REDIAL_MAX_MS, REDIAL_MIN_MS } from '../defaults.ts'
-import { FEW_TARGETS, HEARSAY_DIALS, HEARSAY_REDIAL_MAX_MS, TARGET_DIALS } from './defaults.ts'
+import {
+  BOOTSTRAP_PATIENCE,
+  FEW_TARGETS,
+  HEARSAY_DIALS,
+  HEARSAY_REDIAL_MAX_MS,
+  TARGET_DIALS,
+} from './defaults.ts'
 import type { RingLogger } from '../types.ts'
-import type { NetCounters, PeerSource } from './net-counters.ts'
+import type { DialFailure, NetCounters, PeerSource } from './net-counters.ts'
 
 /** What the targets work with. */
 export interface DialOptions {
@@ -151,19 +157,41 @@ export class DialTargets {
   #onFailed(target: Target, addresses: readonly string[], cause: unknown): void {
     const { counters, logger, isPrivate } = this.#o
     const why = counters.failed(cause)
-    if (target.warned || (why !== 'handshake' && why !== 'wrong_peer')) {
+    const advice = target.warned ? null : dialAdvice(why, target, isPrivate)
+    if (advice === null) {
       logger.debug({ err: cause, why, addresses }, 'dial failed')
       return
     }
     target.warned = true
-    if (why === 'wrong_peer') {
-      logger.warn({ addresses, why }, 'another peer answers at this address: correct the /p2p/ part of it')
-      return
-    }
-    const advice = isPrivate
+    logger.warn({ addresses, why }, advice)
+  }
+}
+
+/** What an operator should hear about a dial that failed; null where an absent peer is normal. Pure. */
+export function dialAdvice(
+  why: DialFailure,
+  target: { readonly source: PeerSource; readonly wasMet: boolean; readonly attempts: number },
+  isPrivate: boolean,
+): string | null {
+  if (why === 'wrong_peer') return 'another peer answers at this address: correct the /p2p/ part of it'
+  if (why === 'handshake')
+    return isPrivate
       ? 'no handshake with the peer at this address: is it in this private network (same swarm key)?'
       : 'no handshake with the peer at this address: is it a gym node, and not one of a private network (swarm key)?'
-    logger.warn({ addresses, why }, advice)
+  // A bootstrap peer may start a moment later than this node; one that never answers is a typing error or a firewall.
+  if (target.source !== 'bootstrap' || target.wasMet || target.attempts < BOOTSTRAP_PATIENCE) return null
+  switch (why) {
+    case 'name':
+      return 'the name in this bootstrap address cannot be looked up: is it spelt right, and does DNS work here?'
+    case 'refused':
+      return 'nothing listens at this bootstrap address: is the node there up, and is this its port?'
+    case 'timeout':
+    case 'unreachable':
+      return 'no answer from this bootstrap address: is it right, is that machine up, does a firewall let the port through?'
+    case 'denied':
+    case 'relay':
+    case 'other':
+      return 'this bootstrap address cannot be dialled; dialling goes on'
   }
 }
 

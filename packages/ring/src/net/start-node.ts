@@ -17,8 +17,18 @@ export async function startNode(node: Libp2p, listen: readonly string[]): Promis
         { cause },
       )
     }
-    throw new RingError('BAD_ADDRESS', `cannot listen on ${where}: ${text}; give addresses of this machine`, {
-      cause,
-    })
+    throw new RingError(
+      'BAD_ADDRESS',
+      `cannot listen on ${where}: ${reasonIn(text)}; give addresses of this machine`,
+      {
+        cause,
+      },
+    )
   }
+}
+
+/** Of libp2p's report, which holds a stack for each address, the system's own words; all of it where it has none. */
+function reasonIn(text: string): string {
+  const found = [...text.matchAll(/listen (E[A-Z]+: [^\n]*)/g)].map(([, reason]) => reason ?? '')
+  return found.length === 0 ? text : [...new Set(found)].join('; ')
 }

@@ -13,7 +13,8 @@ export function checkSwarmKey(text: string): string {
   const [header, encoding, key, ...rest] = text.trim().split(/\r?\n/)
   const bytes = decodeKey(encoding, key ?? '')
   if (header !== HEADER || bytes?.byteLength !== KEY_BYTES || rest.length > 0) {
-    const seen = `${text.length} characters beginning with ${JSON.stringify(text.slice(0, HEADER.length))}`
+    // What is in it may be a key in another form: its size and first line's kind are all that is said.
+    const seen = `${text.length} characters, ${header === HEADER ? 'the first line right' : 'the first line another'}`
     throw new RingError(
       'BAD_SWARM_KEY',
       `not a swarm key: ${seen}; expected the three lines ${HEADER}, /base16/, and 64 hex digits`,

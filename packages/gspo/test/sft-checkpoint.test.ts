@@ -61,6 +61,16 @@ describe('checkpoint_dir', () => {
     assert.deepEqual(await weightsOf('parts'), whole)
   })
 
+  it('says before it trains what it cannot write to', async () => {
+    const file = join(dir, 'file')
+    await writeFile(file, '')
+    for (const key of ['output_dir', 'checkpoint_dir'])
+      await assert.rejects(runSft({ ...config, [key]: file }), {
+        code: 'FILE_UNWRITABLE',
+        message: /EEXIST.*: a file stands where the folder should be/,
+      })
+  })
+
   it('refuses the state of another run by the name of what differs, and bytes that are no state', async () => {
     const checkpoint_dir = join(dir, 'state')
     const short = { ...config, output_dir: join(dir, 'out'), checkpoint_dir, max_steps: 2 }

@@ -50,7 +50,8 @@ export async function replaceFiles(
   }
 }
 
-function asUnwritable(cause: unknown, path: string): unknown {
+/** An error of the file system as FILE_UNWRITABLE that says what to do; another one as it is. */
+export function asUnwritable(cause: unknown, path: string): unknown {
   if (!(cause instanceof Error) || !('code' in cause) || typeof cause.code !== 'string') return cause
   const advice = ADVICE[cause.code]
   if (advice === undefined) return cause

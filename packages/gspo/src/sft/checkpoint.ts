@@ -1,11 +1,12 @@
-/** The file that a supervised run goes on from: replaced as a whole, so that a crash leaves the old one or the new one. */
+/** The file that a supervised run goes on from, and what makes two runs the same run. */
 import { createHash } from 'node:crypto'
-import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GspoError } from '../errors.ts'
 import type { FullLayout } from '../full-model.ts'
 import type { Sequence } from '../rollout/token-batch.ts'
 import type { ResolvedSftConfig } from './config.ts'
+import { makeFolder, replaceFile } from './files.ts'
 import { decodeSftState, encodeSftState, type SftRecipe, type SftState } from './state.ts'
 
 const FILE = 'sft-state.safetensors'
@@ -46,18 +47,10 @@ export async function readSftCheckpoint(
   return decodeSftState(bytes, recipe, layout)
 }
 
-/** Replaces the checkpoint; it is on disk when this resolves. */
+/** Replaces the checkpoint; it is on disk when this resolves. Throws GspoError FILE_UNWRITABLE. */
 export async function writeSftCheckpoint(dir: string, state: SftState, recipe: SftRecipe): Promise<void> {
-  await mkdir(dir, { recursive: true })
-  const path = join(dir, FILE)
-  await writeFile(`${path}.tmp`, encodeSftState(state, recipe), { flush: true })
-  await rename(`${path}.tmp`, path)
-  const folder = await open(dir, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
+  await makeFolder(dir)
+  await replaceFile(join(dir, FILE), encodeSftState(state, recipe))
 }
 
 function bytesOf({ promptIds, tokens }: Sequence): Uint8Array {

@@ -26,6 +26,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { readSftCheckpoint, recipeOf, writeSftCheckpoint } from './checkpoint.ts'
 import { resolveSftConfig } from './config.ts'
 import type { ResolvedSftConfig, SftConfig } from './config.ts'
+import { makeFolder } from './files.ts'
 import type { SftProgress, SftRecipe, SftState } from './state.ts'
 import { initializerRange, initialWeights, sizeOf, writeModelFolder } from './weights.ts'
 
@@ -38,11 +39,14 @@ export interface SftOptions {
 /**
  * Trains and writes `output_dir`, complete at every evaluation; resolves to the last progress. With `checkpoint_dir` a
  * run that was ended, by SIGKILL too, goes on from its last evaluation to the same bits as one that was not, and one
- * that is over is not repeated. Rejects with GspoError: BAD_CONFIG, FILE_MISSING, BAD_DATASET, BAD_STATE, NON_FINITE,
- * CANCELLED.
+ * that is over is not repeated. Rejects with GspoError: BAD_CONFIG, FILE_MISSING, FILE_UNWRITABLE, BAD_DATASET,
+ * BAD_STATE, NON_FINITE, CANCELLED.
  */
 export async function runSft(config: SftConfig, options: SftOptions = {}): Promise<SftProgress> {
   const resolved = resolveSftConfig(config)
+  // What cannot be written is told before the training, not after.
+  for (const dir of [resolved.output_dir, resolved.checkpoint_dir])
+    if (dir !== undefined) await makeFolder(dir)
   const tokenizer = await loadTokenizer(resolved.model)
   const files = typeof resolved.dataset === 'string' ? [resolved.dataset] : resolved.dataset
   const { rows } = await loadDataset(files)
@@ -162,8 +166,9 @@ function batchOf({ training, config, padTokenId }: SftRun, order: DataOrder, ste
   )
 }
 
-function encodeRow(
-  tokenizer: Tokenizer,
+/** A row as its prompt and the tokens to learn: the answer, which begins with no token of a text's start, and the end. */
+export function encodeRow(
+  tokenizer: Pick<Tokenizer, 'encodePrompt' | 'encodeContinuation'>,
   row: DataRow,
   index: number,
   endToken: number | undefined,
@@ -173,10 +178,10 @@ function encodeRow(
       'BAD_DATASET',
       `row ${index + 1} has no "answer": supervised training needs one in every row`,
     )
-  const answer = tokenizer.encode(row.answer)
+  const answer = tokenizer.encodeContinuation(row.answer)
   return {
     promptIds: tokenizer.encodePrompt(row.prompt),
-    tokens: endToken === undefined ? answer : Int32Array.of(...answer, endToken),
+    tokens: endToken === undefined ? answer : Int32Array.from([...answer, endToken]),
   }
 }
 

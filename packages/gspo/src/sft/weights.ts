@@ -1,11 +1,12 @@
 /** Random first weights as transformers draws them, and the model folder that trained weights make. */
-import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { copyFile, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { GspoError } from '../errors.ts'
 import { STREAM, uniform } from '../sampling/philox.ts'
 import { encodeSafetensors } from '../weights/safetensors.ts'
 import type { TensorValue } from '../weights/safetensors.ts'
 import type { FullLayout } from '../full-model.ts'
+import { makeFolder, replaceFile } from './files.ts'
 
 /** transformers' `initializer_range` where a config does not name it. */
 const DEFAULT_INITIALIZER_RANGE = 0.02
@@ -54,21 +55,19 @@ export async function initializerRange(modelDir: string): Promise<number> {
   return DEFAULT_INITIALIZER_RANGE
 }
 
-/** Writes a complete model folder: the weights, and config and tokenizer from `modelDir`. Throws FILE_MISSING. */
+/** Writes a complete model folder: the weights, and config and tokenizer from `modelDir`. Throws FILE_MISSING, FILE_UNWRITABLE. */
 export async function writeModelFolder(
   outDir: string,
   modelDir: string,
   layout: FullLayout,
   weights: Float32Array,
 ): Promise<void> {
-  await mkdir(outDir, { recursive: true })
+  await makeFolder(outDir)
   const tensors = layout.tensors.map(({ name, shape, offset }): [string, TensorValue] => [
     name,
     { shape, values: weights.slice(offset, offset + sizeOf(shape)) },
   ])
-  const path = join(outDir, 'model.safetensors')
-  await writeFile(`${path}.tmp`, encodeSafetensors(tensors, { format: 'pt' }), { flush: true })
-  await rename(`${path}.tmp`, path)
+  await replaceFile(join(outDir, 'model.safetensors'), encodeSafetensors(tensors, { format: 'pt' }))
   for (const entry of COPIED) {
     const name = entry.replace('?', '')
     try {

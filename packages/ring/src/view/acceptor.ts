@@ -41,6 +41,7 @@ export function onPropose(s: MachineState, from: string, m: Proposed, out: Effec
     s.pending = { from, message: m }
     return
   }
+  standBack(s)
   out.push({ do: 'send', to: from, message: { t: 'endorsed', ...scopeOf(m), signature: text(signature) } })
 }
 

@@ -7,24 +7,19 @@ import {
   BROKEN_OFF_STRIKE,
   createMachineState,
   NO_ACCUSATIONS,
-  isAcceptor,
   isAlive,
   isParticipant,
-  quorumOf,
   statusOf,
 } from './state.ts'
-import type { Durable, Mark, Proven, StatusMessage, ViewMessage, ViewValue } from './messages.ts'
+import type { Durable, Mark, StatusMessage, ViewMessage } from './messages.ts'
 import { informLaggard } from './inform.ts'
 import { flushStatus, greeting, saysTheSame } from './status.ts'
 import { abandonRound, advanceTurn, commitStart, openTurn } from './turn.ts'
 import { considerChange, desiredMembers, isFirstProposer } from './change.ts'
-import { adoptView } from './adopt.ts'
 import { onAccept, onPrepare, onPropose, reconsider } from './acceptor.ts'
-import { isConsistent, isProvenFrom } from './certificate.ts'
-import { considerMerge, isLonely } from './merge.ts'
-import { isCredible } from './trust.ts'
+import { noteLoneliness, onDecided } from './decided.ts'
+import { considerMerge } from './merge.ts'
 import { onAccepted, onEndorsed, onNack, onPromise } from './proposer.ts'
-import { viewId } from './vote.ts'
 import { considerGenesis, onGenesis, onGenesisAck, onGenesisNack } from './genesis.ts'
 
 /** One node's side of the protocol. `handle` is deterministic: the same events give the same effects. */
@@ -202,56 +197,6 @@ function noteAccusations(s: MachineState, record: PeerRecord, status: StatusMess
   const since = record.accusing
   const suspects = current ? status.suspects : []
   record.accusing = new Map(suspects.map((peer) => [peer, since.get(peer) ?? s.now]))
-}
-
-/**
- * A decided view is taken over from anybody who proves it: by votes of the members of this node's view, or through views
- * between. A node in no view, and one that its own ring has left without a quorum for long, can check less (trust.ts).
- */
-function onDecided(s: MachineState, from: string, path: readonly Proven[], out: Effect[]): void {
-  const view = s.durable.view
-  const value = path.at(-1)?.value
-  if (value === undefined) return
-  if (view === null) {
-    if (!s.leaving && mayEnter(s, path, value)) adoptView(s, path, out)
-    return
-  }
-  if (value.ringId !== view.ringId || value.epoch <= view.epoch) return
-  if (s.options.quorum === 'any') {
-    // Two halves decide apart there, and no votes lead from one to the other: a member's word is enough.
-    if (isAcceptor(s, from) || !hasQuorumHere(s, view)) adoptView(s, path, out)
-    return
-  }
-  if (isProvenFrom(s, view, path) || (isLonely(s) && isCredible(s, path))) adoptView(s, path, out)
-}
-
-/** Whether a node in no view may be in this one: it is named, by this process or as a founder that has restarted since. */
-function mayEnter(s: MachineState, path: readonly Proven[], value: ViewValue): boolean {
-  const founded = s.durable.invited.find(({ ringId }) => ringId === value.ringId)
-  const { self, quorum } = s.options
-  if (!value.members.some((m) => m.peer === self && (m.boot === s.boot || founded !== undefined)))
-    return false
-  // All have signed a founding, this node among them.
-  if (value.epoch === 1 || quorum === 'any') return isConsistent(s, path)
-  return (founded !== undefined && isProvenFrom(s, founded, path)) || isCredible(s, path)
-}
-
-/** Since when this node is without a quorum of its view that is in it too, or outside the view. */
-function noteLoneliness(s: MachineState): void {
-  const { view } = s.durable
-  if (view === null || (isParticipant(s) && hasQuorumHere(s, view))) s.lonelySince = null
-  else s.lonelySince ??= s.now
-}
-
-function hasQuorumHere(s: MachineState, view: ViewValue): boolean {
-  const isAny = s.options.quorum === 'any'
-  const here = view.members.filter(({ peer }) => {
-    if (peer === s.options.self) return true
-    const status = statusOf(s, peer)
-    if (status?.ringId !== view.ringId || !isAlive(s, peer)) return false
-    return isAny || (status.epoch === view.epoch && status.viewId === viewId(view))
-  })
-  return here.length >= (isAny ? 2 : quorumOf(s, view.members.length))
 }
 
 function onConnected(s: MachineState, peer: string, out: Effect[]): void {

@@ -146,7 +146,14 @@ export class HostileMember {
       case 'endorsed':
       case 'accepted':
         return this.random.chance(0.5) ? null : { ...message, signature: Buffer.alloc(64).toString('base64') }
-      default:
+      case 'genesis':
+      case 'genesis-ack':
+      case 'genesis-nack':
+      case 'prepare':
+      case 'propose':
+      case 'nack':
+      case 'accept':
+      case 'decided':
         return message
     }
   }

@@ -31,6 +31,8 @@ export interface PolicyOptions {
   gradientCheckpointing?: boolean | 'auto'
   /** Memory that this process may take, MB of 2^20 bytes: batches run in smaller parts to keep below it. */
   memoryLimitMb?: number
+  /** Tokens of a sequence that will be trained on: a limit that it does not fit is refused at once. */
+  longestSequence?: number
   /** Parts in which training goes through the vocabulary; as many as the memory limit asks for when left out. */
   headParts?: number
 }

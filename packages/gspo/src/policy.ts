@@ -79,8 +79,9 @@ export async function loadPolicy(options: PolicyOptions): Promise<Policy> {
     limitBytes,
     checkpointing: options.gradientCheckpointing ?? 'auto',
   }
-  // A limit that not even one token fits shows now.
-  planTraining(memory, { longest: 1, all: 1 })
+  // A limit that the longest sequence does not fit shows now.
+  const longest = options.longestSequence ?? 1
+  planTraining(memory, { longest, all: longest })
   // Building the graph asks for every tensor: what is missing or misshapen shows now, not at the first step.
   const matrices = matrixUses(scoreGraph({ config, checkpoint, lora, layout }, ONE_PART), headName(config))
   await using unfinished = new AsyncDisposableStack()

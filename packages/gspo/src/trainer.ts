@@ -9,7 +9,7 @@ import { resolveConfig } from './config.ts'
 import type { GSPOConfig, ResolvedConfig } from './config.ts'
 import { loadDataset } from './data/dataset.ts'
 import { createDataOrder } from './data/order.ts'
-import { checkPromptLengths } from './data/prompt-lengths.ts'
+import { checkPromptLengths, longTextTokens } from './data/prompt-lengths.ts'
 import { GspoError } from './errors.ts'
 import { evaluateDataset } from './evaluate.ts'
 import { learn } from './learn.ts'
@@ -51,8 +51,10 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     typeof resolved.dataset === 'string' ? [resolved.dataset] : resolved.dataset,
   )
   const tokenizer = await loadTokenizer(resolved.model, resolved.chat_template_kwargs)
+  const promptLength = longTextTokens(dataset.rows, tokenizer)
   const policy = await loadPolicy({
     modelDir: resolved.model,
+    longestSequence: promptLength + resolved.max_completion_length,
     lora: loraConfigOf(resolved),
     engine: resolved.engine,
     threads: resolved.threads,
@@ -63,12 +65,12 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
     ...(resolved.memory_limit_mb === undefined ? {} : { memoryLimitMb: resolved.memory_limit_mb }),
   })
   undo.defer(() => policy.close())
-  checkSampling(resolved, policy)
   checkPromptLengths(dataset.rows, tokenizer, {
     maxPositions: policy.model.maxPositions,
     completionLength: resolved.max_completion_length,
     templateVariables: resolved.chat_template_kwargs,
   })
+  checkSampling(resolved, policy, promptLength)
   const adapter =
     resolved.adapter === undefined
       ? policy.initialAdapter(resolved.adapter_seed)
@@ -82,11 +84,11 @@ export async function createTrainer(config: GSPOConfig): Promise<Trainer> {
   return trainer
 }
 
-/** A limit under which no group could ever be sampled shows now, whatever the prompts. */
-function checkSampling(config: ResolvedConfig, policy: Policy): void {
+/** A limit under which the group of a prompt of this length cannot be sampled shows now, not when it comes. */
+function checkSampling(config: ResolvedConfig, policy: Policy, promptLength: number): void {
   if (config.rollout_server !== undefined) return
   const { group_size: group, max_completion_length: completionLength, max_decoding_rows: maxRows } = config
-  policy.promptsAtOnce({ promptLength: 1, completionLength, group, maxRows })
+  policy.promptsAtOnce({ promptLength, completionLength, group, maxRows })
 }
 
 function loraConfigOf(config: ResolvedConfig): LoraConfig {

@@ -360,6 +360,12 @@ describe('what cannot be loaded', () => {
       { max_completion_length: 256 },
       { code: 'BAD_DATASET', message: /^row 1 .*over the model's 256 positions/ },
     ))
+  it('refuses a memory limit that the longest prompt with a full completion does not fit, before any sampling', () =>
+    // The longest prompt is 99+99=, six tokens; with one of a single token 354 MB would do.
+    refuses(
+      { max_completion_length: 240, memory_limit_mb: 356 },
+      { code: 'OUT_OF_MEMORY_LIMIT', message: /^a sequence of 246 tokens/ },
+    ))
   it('refuses lora_targets of which the model has none', () =>
     refuses({ lora_targets: ['in_proj_ba'] }, { code: 'BAD_OPTION', message: /none of the layers/ }))
 })

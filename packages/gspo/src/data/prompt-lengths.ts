@@ -15,6 +15,17 @@ const TEMPLATE_BYTES = 4096
 /** How much longer a template may write its variables (tools) than JSON does: with line breaks and indents. */
 const INDENT_FACTOR = 4
 
+/** Tokens of the prompt with the most text: one that will come, if not always the longest. */
+export function longTextTokens(rows: readonly DataRow[], tokenizer: Pick<Tokenizer, 'encodePrompt'>): number {
+  let longest: DataRow['prompt'] = ''
+  let most = 0
+  for (const { prompt } of rows) {
+    const bytes = byteBound(prompt, TEMPLATE_BYTES)
+    if (bytes > most) [longest, most] = [prompt, bytes]
+  }
+  return tokenizer.encodePrompt(longest).length
+}
+
 /**
  * Tokenises only rows that could be too long: a token is at least one byte of the text.
  * Throws GspoError BAD_DATASET that names the first row without room.

@@ -115,6 +115,22 @@ describe('scoreSamples', () => {
     assert.deepEqual([...scored.rewards], [3, NaN])
     assert.deepEqual(scored.failures, [])
   })
+  it('takes no score that its weight makes larger than float32 can train on, as an endpoint may send', async () => {
+    const huge = weighted({ score: () => Promise.resolve([1e308, -1e308, 1e25, 1]) }, 10)
+    const scored = await scoreSamples(
+      [1, 2, 3, 4].map(() => sample('x')),
+      [huge],
+      never,
+    )
+    assert.deepEqual([...scored.rewards], [NaN, NaN, 1e26, 10])
+    assert.deepEqual(
+      scored.failures.map(({ sample, message }) => [sample, message.slice(0, 15)]),
+      [
+        [0, 'returned 1e+308'],
+        [1, 'returned -1e+30'],
+      ],
+    )
+  })
   it('names the sample of a NaN, an infinity, a text and an Error, and scores the others', async () => {
     const bad = [1, NaN, Infinity, '2' as unknown as number, new Error('boom')]
     const scored = await scoreSamples(

@@ -4,6 +4,9 @@
  */
 import type { RewardFunction, RewardSample } from './types.ts'
 
+/** Largest score times weight: a sum of such, its square and its advantage in float32 stay finite. */
+const MAX_WEIGHTED_SCORE = 1e30
+
 /** A reward function with its weight in the sum and the deadline of one call. */
 export interface WeightedReward {
   readonly reward: RewardFunction
@@ -47,7 +50,7 @@ export async function scoreSamples(
   for (const [place, weighted] of rewards.entries()) {
     for (let sample = 0; sample < samples.length; sample++) {
       const score = columns[place]?.[sample]
-      const valid = typeof score === 'number' && Number.isFinite(score)
+      const valid = typeof score === 'number' && Math.abs(weighted.weight * score) <= MAX_WEIGHTED_SCORE
       components[sample]?.push(valid ? score : NaN)
       if (valid) {
         sums[sample] = (sums[sample] ?? 0) + weighted.weight * score
@@ -93,7 +96,7 @@ async function callReward(
 
 function describeFailure(score: unknown): string {
   if (score instanceof Error) return score.message
-  return `returned ${typeof score === 'number' ? String(score) : typeof score}, expected a finite number or null`
+  return `returned ${typeof score === 'number' ? String(score) : typeof score}, expected null or a number that is ${MAX_WEIGHTED_SCORE} at most with its weight`
 }
 
 /** Gives back what the rewards hold; idempotent. */

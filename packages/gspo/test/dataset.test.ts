@@ -34,6 +34,17 @@ describe('parseDataset', () => {
     assert.equal(row?.prompt, 'é')
     rejects('\uFEFF\n{"prompt":', /line 2: not valid JSON/)
   })
+  it('names the line that is no UTF-8 instead of reading it as replacement characters', () => {
+    // é in Latin-1.
+    const bytes = Buffer.concat([
+      Buffer.from('{"prompt":"é"}\n{"prompt":"caf'),
+      Buffer.of(0xe9),
+      Buffer.from('"}'),
+    ])
+    assert.throws(() => parseBytes(bytes, 'f'), { code: 'BAD_DATASET', message: /^f, line 2: is no UTF-8/ })
+    // Half of a pair as JSON escapes it is a text that JSON allows, and so is U+FFFD itself.
+    assert.equal(parseDataset('{"prompt":"\\ud83d \ufffd"}', 'f')[0]?.prompt, '\ud83d \ufffd')
+  })
   it('names the line that has no prompt, and its keys', () =>
     rejects(
       '{"prompt":"a"}\n\n{"question":"b","answer":"c"}',

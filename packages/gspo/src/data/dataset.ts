@@ -2,6 +2,7 @@
  * JSONL data sets: one object a line with a `prompt` (text, or chat messages) and usually an `answer`. Reads whole
  * files, checks every line, and names file and line in every complaint; it never guesses at a missing field.
  */
+import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { GspoError } from '../errors.ts'
@@ -62,7 +63,16 @@ async function readDatasetFile(path: string): Promise<Buffer> {
 
 /** The rows in the bytes of a JSONL file; blank lines are passed over. `path` is for messages only. */
 export function parseDataset(bytes: Buffer, path: string): DataRow[] {
-  return Array.from(linesOf(bytes), ({ line, number }) => parseRow(line, `${path}, line ${number}`))
+  const isText = isUtf8(bytes)
+  return Array.from(linesOf(bytes), ({ start, end, line, number }) => {
+    const where = `${path}, line ${number}`
+    if (!isText && !isUtf8(bytes.subarray(start, end)))
+      throw new GspoError(
+        'BAD_DATASET',
+        `${where}: is no UTF-8 text; save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, if that is what it is)`,
+      )
+    return parseRow(line, where)
+  })
 }
 
 const NEWLINE = 0x0a
@@ -73,13 +83,13 @@ const BYTE_ORDER_MARK = Buffer.of(0xef, 0xbb, 0xbf)
  * The lines of a file that are not blank, numbered from 1; a byte-order mark is no part of the first. The file is never
  * one text, which could not be longer than 512 MB.
  */
-function* linesOf(bytes: Buffer): Generator<{ line: string; number: number }> {
+function* linesOf(bytes: Buffer): Generator<{ start: number; end: number; line: string; number: number }> {
   const hasMark = bytes.subarray(0, 3).equals(BYTE_ORDER_MARK)
   for (let start = hasMark ? 3 : 0, number = 1; start < bytes.length; number++) {
     const found = bytes.indexOf(NEWLINE, start)
     const end = found < 0 ? bytes.length : found
     const line = bytes.toString('utf8', start, end)
-    if (line.trim() !== '') yield { line, number }
+    if (line.trim() !== '') yield { start, end, line, number }
     start = end + 1
   }
 }

@@ -5,6 +5,7 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { encodeRow } from '../src/sft/run-sft.ts'
 import { createChatTemplate } from '../src/tokenizer/chat-template.ts'
 import { loadTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { ARITH } from './arith.ts'
@@ -24,6 +25,33 @@ describe('loadTokenizer', async () => {
     })
   it('leaves special tokens out of the text by default', () =>
     assert.equal(tokenizer.decode([52, 54, 258]), '46'))
+  it('begins a prompt with the token of a start where the tokenizer has one, and no answer after it', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'gspo-start-'))
+    try {
+      // As Llama 3's tokenizer.json adds its <|begin_of_text|>.
+      const start = { SpecialToken: { id: '<|im_start|>', type_id: 0 } }
+      const definition = JSON.parse(readFileSync(join(ARITH.model, 'tokenizer.json'), 'utf8')) as object
+      const post_processor = {
+        type: 'TemplateProcessing',
+        single: [start, { Sequence: { id: 'A', type_id: 0 } }],
+        pair: [start, { Sequence: { id: 'A', type_id: 0 } }, { Sequence: { id: 'B', type_id: 1 } }],
+        special_tokens: { '<|im_start|>': { id: '<|im_start|>', ids: [257], tokens: ['<|im_start|>'] } },
+      }
+      await writeFile(join(dir, 'tokenizer.json'), JSON.stringify({ ...definition, post_processor }))
+      const llama = await loadTokenizer(dir)
+      assert.deepEqual([...llama.encodePrompt('1=')], [257, 49, 61])
+      const { promptIds, tokens } = encodeRow(llama, { prompt: '1=', answer: '1', columns: {} }, 0, 258)
+      assert.deepEqual(
+        [[...promptIds], [...tokens]],
+        [
+          [257, 49, 61],
+          [49, 258],
+        ],
+      )
+    } finally {
+      await rm(dir, { recursive: true })
+    }
+  })
   it('gives text back as it was, spaces before punctuation too, whatever tokenizer_config.json wants cleaned', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'gspo-spaces-'))
     try {

@@ -12,8 +12,10 @@ import type { ChatTemplate } from './chat-template.ts'
 
 /** Text to token ids and back, for one model. */
 export interface Tokenizer {
-  /** Ids of a text, with the special tokens the tokenizer itself adds (none for most chat models). */
+  /** Ids of a text, with the special tokens the tokenizer itself adds (none for most chat models, Llama's BOS). */
   encode(text: string): Int32Array
+  /** Ids of a text that follows a prompt: without special tokens. */
+  encodeContinuation(text: string): Int32Array
   /** Ids of a data set's prompt: a text as it is, messages through the model's chat template. Throws BAD_TOKENIZER. */
   encodePrompt(prompt: string | readonly ChatMessage[]): Int32Array
   /** The text of ids; special tokens are left out unless `keepSpecial`. */
@@ -78,6 +80,7 @@ function wrap(tokenizer: LibraryTokenizer, template: ChatTemplate): Tokenizer {
       : Int32Array.from(tokenizer.encode(text, { add_special_tokens: addSpecial }).ids)
   return {
     encode: (text) => encodeText(text, true),
+    encodeContinuation: (text) => encodeText(text, false),
     // A chat template writes its own special tokens, so none may be added again.
     encodePrompt: (prompt) =>
       typeof prompt === 'string' ? encodeText(prompt, true) : encodeText(template.render(prompt), false),

@@ -1,12 +1,12 @@
 /** The configuration: precedence, unknown keys with suggestion and line, paths, and the file that `init` writes. */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { parse } from 'yaml'
 import { CONFIG_KEYS, environmentName, flatKeys, suggest } from '../src/config/keys.ts'
-import { loadConfig, type ConfigSources } from '../src/config/load.ts'
+import { loadConfig, loadStateDir, type ConfigSources } from '../src/config/load.ts'
 import { nodeConfigSchema } from '../src/config/schema.ts'
 import { configTemplate } from '../src/config/template.ts'
 import { NodeError, type NodeErrorCode } from '../src/errors.ts'
@@ -111,7 +111,14 @@ describe('what is wrong is said with its place', () => {
   })
 
   it('says which required keys are missing', async () => {
-    await assert.rejects(load('job: x\n'), fails('CONFIG_INVALID', 'train is not set'))
+    await assert.rejects(
+      load('job: x\n'),
+      fails('CONFIG_INVALID', 'gym.yaml:1', 'train.model is not set', 'train.dataset is not set'),
+    )
+    await assert.rejects(
+      loadConfig({ file: null, env: {}, flags: new Map(), cwd: join(folder, 'empty') }),
+      fails('CONFIG_NOT_FOUND', 'no gym.yaml in', 'empty'),
+    )
     await assert.rejects(load('train: { model: m }\n'), fails('CONFIG_INVALID', 'train.dataset is not set'))
     await assert.rejects(
       load(`${MINIMAL.replace(': m', ": ''")}`),
@@ -133,6 +140,54 @@ describe('what is wrong is said with its place', () => {
 `),
       fails('CONFIG_INVALID', 'gym.yaml:4', 'not a multiaddr'),
     )
+  })
+
+  it('says what stands there, what the key takes in which unit, and what was most likely meant', async () => {
+    const train = (line: string): Promise<unknown> => load(`${MINIMAL}  ${line}\n`)
+    await assert.rejects(
+      train('memory_limit_mb: 8GB'),
+      fails('CONFIG_INVALID', 'train.memory_limit_mb is "8GB", it takes integer > 0', 'MB of 2^20 bytes'),
+    )
+    await assert.rejects(train('group_size: "8"'), fails('CONFIG_INVALID', 'without quotes'))
+    await assert.rejects(train('use_4bit: yes'), fails('CONFIG_INVALID', 'is "yes"', 'write true'))
+    await assert.rejects(train('engine: onnx-gpu'), fails('CONFIG_INVALID', 'did you mean "onnx-cpu"?'))
+    await assert.rejects(
+      train('rewards: [exact_match]'),
+      fails('CONFIG_INVALID', 'write { name: exact_match }'),
+    )
+    await assert.rejects(
+      train('rewards: [{ name: exact_mach }]'),
+      fails('CONFIG_INVALID', 'did you mean { name: exact_match }?', '{ module: ./file.js }'),
+    )
+    await assert.rejects(
+      load(`${MINIMAL}ring: { bootstrap: /ip4/192.0.2.1/tcp/4160 }\n`),
+      fails('CONFIG_INVALID', 'write [/ip4/192.0.2.1/tcp/4160]'),
+    )
+    await assert.rejects(
+      load(`${MINIMAL}ring: { bootstrap: [/ip4/192.0.2.1/tcp/4160/p2p/12D3KooWAbc] }\n`),
+      fails('CONFIG_INVALID', 'the peer id after /p2p/ is not whole'),
+    )
+  })
+
+  it('shows no value of a key that is secret', async () => {
+    const server = 'rollout_server: { url: "http://127.0.0.1:1/v1", adapter_dir: a, api_key: 12345 }'
+    await assert.rejects(load(`${MINIMAL}  ${server}\n`), (error: Error) => !error.message.includes('12345'))
+  })
+
+  it('refuses paths that only a shell understands, wherever they come from', async () => {
+    await assert.rejects(
+      load(`state_dir: ~/gym-state\n${MINIMAL}`),
+      fails('CONFIG_INVALID', 'gym.yaml:1: state_dir is "~/gym-state"', `write ${homedir()}/gym-state`),
+    )
+    await assert.rejects(
+      load(MINIMAL, { env: { GYM_TRAIN_DATASET: '$HOME/train.jsonl' } }),
+      fails('CONFIG_INVALID', 'GYM_TRAIN_DATASET: train.dataset'),
+    )
+    await assert.rejects(
+      loadStateDir({ file: null, env: {}, flags: new Map([['state_dir', '~/x']]), cwd: folder }),
+      fails('CONFIG_INVALID', 'command line: state_dir'),
+    )
+    await load(`${MINIMAL.replace(': m', ': ./~m')}`)
   })
 
   it('names the line of a syntax error, and refuses a list, a missing file and a huge one', async () => {

@@ -2,7 +2,7 @@
 import { mkdir, open } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { Command } from 'commander'
-import { CONFIG_FILE_NAME, loadStateDir } from '../config/load.ts'
+import { CONFIG_FILE_NAME, loadStateDir, pathFrom } from '../config/load.ts'
 import { configTemplate } from '../config/template.ts'
 import { errnoOf, NodeError } from '../errors.ts'
 import { asStateError } from '../state/atomic.ts'
@@ -23,7 +23,10 @@ export function initCommand(): Command {
         at,
         file,
         // Paths in the file are relative to it, these to where the command was called.
-        configTemplate({ model: absolute(flags.model), dataset: absolute(flags.dataset) }),
+        configTemplate({
+          model: absolute(flags.model, '--model'),
+          dataset: absolute(flags.dataset, '--dataset'),
+        }),
       )
       const missing = (['model', 'dataset'] as const)
         .filter((key) => flags[key] === undefined)
@@ -34,7 +37,7 @@ export function initCommand(): Command {
         const { identity, created } = await loadOrCreateIdentity(state.paths.identity)
         process.stdout.write(
           `wrote    ${file}\n${created ? 'created ' : 'kept    '} ${state.paths.identity} (secret: back it up)\n` +
-            `peer id  ${identity.peerId}\nnext     ${missing.length === 0 ? '' : `set ${missing.join(' and ')} in ${CONFIG_FILE_NAME}, then: `}gym-node start --config ${file}\n`,
+            `peer id  ${identity.peerId}\nnext     ${missing.length === 0 ? '' : `set ${missing.join(' and ')} in ${CONFIG_FILE_NAME}, then: `}gym-node doctor --config ${quoted(file)}, and start in place of doctor\n`,
         )
       } finally {
         state.close()
@@ -42,8 +45,8 @@ export function initCommand(): Command {
     })
 }
 
-function absolute(path: string | undefined): string | null {
-  return path === undefined ? null : resolve(path)
+function absolute(path: string | undefined, flag: string): string | null {
+  return path === undefined ? null : pathFrom(path, process.cwd(), flag, 'command line')
 }
 
 async function writeNewFile(folder: string, path: string, text: string): Promise<void> {
@@ -61,4 +64,9 @@ async function writeNewFile(folder: string, path: string, text: string): Promise
       throw new NodeError('CONFIG_EXISTS', `${path} is there already`, { cause: error })
     throw asStateError(error, path)
   }
+}
+
+/** A path as a shell takes it. */
+function quoted(path: string): string {
+  return /^[\w/.@:+,=-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`
 }

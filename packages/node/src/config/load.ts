@@ -5,11 +5,13 @@
 import { withoutAliases } from '@gym-node/gspo'
 import { existsSync } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
-import { dirname, isAbsolute, resolve } from 'node:path'
+import { homedir } from 'node:os'
+import { dirname, resolve } from 'node:path'
 import { LineCounter, parse, parseDocument, isMap, isScalar, isSeq, type Document, type Node } from 'yaml'
 import type { z } from 'zod'
 import { MAX_CONFIG_BYTES } from '../defaults.ts'
 import { errnoOf, messageOf, NodeError } from '../errors.ts'
+import { explainIssue } from './explain.ts'
 import { CONFIG_KEYS, environmentName, flatKeys, suggest, type ConfigKey } from './keys.ts'
 import { nodeConfigSchema, PATH_KEYS, type NodeConfig } from './schema.ts'
 
@@ -36,13 +38,19 @@ export interface ConfigSources {
 
 type Place = (path: readonly PropertyKey[]) => string
 
+/** How many wrong values one message names. */
+const MAX_SHOWN_ISSUES = 3
+
+/** What a shell puts a path in the place of, and a file or a program that is given it in quotes does not. */
+const FOR_SHELLS = /^(~|\$\w|\$\{)/
+
 /** Reads, merges and checks. Throws NodeError CONFIG_*. */
 export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
   const { raw, file, place } = await loadFromFile(sources)
   dropEmptySections(raw, CONFIG_KEYS)
   if ('train' in raw) raw['train'] = withoutAliases(raw['train'])
   refuseUnknownKeys(raw, CONFIG_KEYS, [], place)
-  if (file !== null) resolvePaths(raw, dirname(file))
+  if (file !== null) resolvePaths(raw, dirname(file), (path) => place(path.split('.')))
   const fromOutside: Record<string, unknown> = {}
   const origins = new Map<string, string>()
   for (const [path, value, name] of environmentValues(sources.env)) {
@@ -59,8 +67,14 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     setPath(fromOutside, path.split('.'), value)
     origins.set(path, 'command line')
   }
-  resolvePaths(fromOutside, sources.cwd)
+  resolvePaths(fromOutside, sources.cwd, (path) => origins.get(path) ?? 'command line')
   const merged = mergeObjects(raw, fromOutside)
+  if (file === null && merged['train'] === undefined)
+    throw new NodeError(
+      'CONFIG_NOT_FOUND',
+      `there is no ${CONFIG_FILE_NAME} in ${sources.cwd}, and neither a flag nor a variable sets train.model`,
+    )
+  merged['train'] ??= {} // so that the keys in it which are missing are named, and not the section
   const result = nodeConfigSchema.safeParse(merged)
   if (!result.success)
     throw invalidValue(result.error, merged, (path) => origins.get(path.join('.')) ?? place(path))
@@ -72,12 +86,14 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
 /** Only `state_dir`, for commands that talk to a daemon and need no complete configuration. */
 export async function loadStateDir(sources: ConfigSources): Promise<string> {
   const flag = sources.flags.get('state_dir')
-  if (typeof flag === 'string') return resolve(sources.cwd, flag)
-  const fromEnv = sources.env[environmentName('state_dir')]
-  if (fromEnv !== undefined) return resolve(sources.cwd, fromEnv)
-  const { raw, file } = await loadFromFile(sources)
+  if (typeof flag === 'string') return pathFrom(flag, sources.cwd, 'state_dir', 'command line')
+  const name = environmentName('state_dir')
+  const fromEnv = sources.env[name]
+  if (fromEnv !== undefined) return pathFrom(fromEnv, sources.cwd, 'state_dir', name)
+  const { raw, file, place } = await loadFromFile(sources)
   const base = file === null ? sources.cwd : dirname(file)
-  return resolve(base, typeof raw['state_dir'] === 'string' ? raw['state_dir'] : './gym-state')
+  const given = typeof raw['state_dir'] === 'string' ? raw['state_dir'] : './gym-state'
+  return pathFrom(given, base, 'state_dir', place(['state_dir']))
 }
 
 async function loadFromFile(
@@ -183,12 +199,9 @@ function unknownKey(path: string, known: readonly string[], place: string): Node
 }
 
 function invalidValue(error: z.ZodError, merged: unknown, place: Place): NodeError {
-  const messages = error.issues.slice(0, 3).map((issue) => {
-    const given = getPath(merged, issue.path)
-    const missing = given === undefined || given === ''
-    const what = missing ? `${issue.path.join('.')} is not set` : `${issue.path.join('.')}: ${issue.message}`
-    return `${place(issue.path)}: ${what}`
-  })
+  const messages = error.issues
+    .slice(0, MAX_SHOWN_ISSUES)
+    .map((issue) => `${place(issue.path)}: ${explainIssue(issue, getPath(merged, issue.path))}`)
   return new NodeError('CONFIG_INVALID', messages.join('; '))
 }
 
@@ -242,7 +255,7 @@ export function settingsFrom(pairs: readonly string[], cwd: string): Record<stri
     const [path, value] = parsePair(pair)
     setPath(settings, path.split('.'), value)
   }
-  resolvePaths(settings, cwd)
+  resolvePaths(settings, cwd, () => 'command line')
   return settings
 }
 
@@ -254,25 +267,37 @@ export function parsePair(pair: string): [path: string, value: unknown] {
   return [path, parseText(pair.slice(equals + 1), keyAt(path))]
 }
 
-function resolvePaths(raw: Record<string, unknown>, base: string): void {
-  for (const path of PATH_KEYS) resolvePathAt(raw, path.split('.'), base)
+/** Makes paths absolute, in place; `place` says where a key of this dotted path was written. */
+function resolvePaths(raw: Record<string, unknown>, base: string, place: (path: string) => string): void {
+  const absolute = (value: unknown, path: string): unknown => {
+    if (Array.isArray(value)) return value.map((element) => absolute(element, path))
+    return typeof value === 'string' && value !== '' ? pathFrom(value, base, path, place(path)) : value
+  }
+  for (const path of PATH_KEYS) changeAt(raw, path.split('.'), (value) => absolute(value, path))
 }
 
-function resolvePathAt(value: unknown, keys: readonly string[], base: string): void {
+/** An absolute path. Throws CONFIG_INVALID on one that only a shell would understand: it would name a folder `~`. */
+export function pathFrom(text: string, base: string, key: string, place: string): string {
+  if (!FOR_SHELLS.test(text)) return resolve(base, text)
+  const meant = /^~(?=\/|$)/.test(text)
+    ? `: write ${text.replace('~', homedir())}`
+    : ': write the path itself'
+  throw new NodeError(
+    'CONFIG_INVALID',
+    `${place}: ${key} is ${JSON.stringify(text)}, and what begins it means something to a shell only${meant}`,
+  )
+}
+
+function changeAt(value: unknown, keys: readonly string[], change: (value: unknown) => unknown): void {
   const [key, ...rest] = keys
   if (key === undefined) return
   if (key === '*') {
-    if (Array.isArray(value)) for (const element of value) resolvePathAt(element, rest, base)
+    if (Array.isArray(value)) for (const element of value) changeAt(element, rest, change)
     return
   }
   if (!isRecord(value) || !(key in value)) return
-  if (rest.length > 0) resolvePathAt(value[key], rest, base)
-  else value[key] = absolute(value[key], base)
-}
-
-function absolute(value: unknown, base: string): unknown {
-  if (Array.isArray(value)) return value.map((element) => absolute(element, base))
-  return typeof value === 'string' && value !== '' && !isAbsolute(value) ? resolve(base, value) : value
+  if (rest.length > 0) changeAt(value[key], rest, change)
+  else value[key] = change(value[key])
 }
 
 /** `high` over `low`, section by section; fresh objects. */

@@ -63,7 +63,7 @@ describe('gym-node init', () => {
     const made = await runCommand(['init', folder, '--model', 'm', '--dataset', 'd.jsonl'])
     assert.equal(made.code, 0, made.stderr)
     assert.match(made.stdout, /peer id {2}12D3KooW\w+/)
-    assert.match(made.stdout, /next {5}gym-node start --config /)
+    assert.match(made.stdout, /next {5}gym-node doctor --config .*\n {9}gym-node start --config /)
     const text = await readFile(join(folder, 'gym.yaml'), 'utf8')
     assert.match(text, /^ {2}model: \/.*\/m$/m)
     assert.ok(!text.includes(join(folder, 'm\n')), 'a path of the command line is relative to its caller')

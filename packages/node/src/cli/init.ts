@@ -35,9 +35,14 @@ export function initCommand(): Command {
       const state = await openStateFolder(stateDir)
       try {
         const { identity, created } = await loadOrCreateIdentity(state.paths.identity)
+        const todo = missing.length === 0 ? [] : [`set ${missing.join(' and ')} in ${CONFIG_FILE_NAME}, then`]
+        const next = [
+          ...todo,
+          ...['doctor', 'start'].map((name) => `gym-node ${name} --config ${quoted(file)}`),
+        ]
         process.stdout.write(
           `wrote    ${file}\n${created ? 'created ' : 'kept    '} ${state.paths.identity} (secret: back it up)\n` +
-            `peer id  ${identity.peerId}\nnext     ${missing.length === 0 ? '' : `set ${missing.join(' and ')} in ${CONFIG_FILE_NAME}, then: `}gym-node doctor --config ${quoted(file)}, and start in place of doctor\n`,
+            `peer id  ${identity.peerId}\nnext     ${next.join('\n         ')}\n`,
         )
       } finally {
         state.close()

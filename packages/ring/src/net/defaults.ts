@@ -58,6 +58,9 @@ export const STORED_ENTRIES: readonly { readonly prefix: string; readonly most: 
 /** Bytes of one of them: addresses and protocols of a peer are some hundreds, and others may add to its addresses. */
 export const STORED_VALUE_BYTES = 32 * 1024
 
+/** A direct socket that is idle for this long is asked for a sign of life: NATs forget some within a few minutes. */
+export const DIRECT_KEEP_ALIVE_MS = 30_000
+
 /** Dials under way at once. */
 export const PARALLEL_DIALS = 32
 

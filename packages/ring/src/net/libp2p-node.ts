@@ -16,6 +16,7 @@ import { multiaddr, type Multiaddr } from '@multiformats/multiaddr'
 import type { Identity } from '@gym-node/wire'
 import { DIAL_TIMEOUT_MS, type RingLimits } from '../defaults.ts'
 import * as defaults from './defaults.ts'
+import { BoundedDatastore } from './bounded-datastore.ts'
 import { createGate } from './gate.ts'
 import type { NetCounters } from './net-counters.ts'
 import type { NetworkOptions } from './network-types.ts'
@@ -85,6 +86,7 @@ export async function buildNode(options: NodeOptions): Promise<BuiltNode> {
   const node = await createLibp2p({
     ...optional,
     start: false,
+    datastore: new BoundedDatastore(),
     privateKey: privateKeyFromRaw(raw),
     addresses: { listen: [...options.listen], appendAnnounce: [...(network.announce ?? [])] },
     transports: [

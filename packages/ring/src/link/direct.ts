@@ -24,15 +24,33 @@ export async function offerDirect(
   const { offer, arrivals, withdraw } = listener.offer(count)
   // Whatever ends the stream link ends the offer; the arrivals then stay pending and are collected.
   stream.onEnd(withdraw)
-  const answer = nextKind(stream, [FRAME_KIND.directReady, FRAME_KIND.directNone])
+  const answer = nextKind(stream, [FRAME_KIND.directReady, FRAME_KIND.directNone], limits)
   stream.send({ kind: FRAME_KIND.directOffer, ...SIGNAL }, encodeOffer(offer))
   if ((await answer).kind === FRAME_KIND.directNone) {
     withdraw()
     return new Lanes([stream])
   }
+  return direct(stream, await arrived(stream, arrivals, limits), offer, limits)
+}
+
+/** All sockets that the peer says it has opened; when one is missing the link ends, and those that came are closed. */
+async function arrived(
+  stream: SealedLink,
+  arrivals: readonly Promise<Carrier>[],
+  { linkMs }: RingLimits,
+): Promise<Carrier[]> {
+  const late = new RingError('TIMEOUT', `direct sockets did not come in ${linkMs} ms`, { peer: stream.peer })
+  const timer = setTimeout(() => stream.abort(late), linkMs)
   const lost = new Promise<never>((_, reject) => stream.onEnd(reject))
-  const carriers = await Promise.race([Promise.all(arrivals), lost])
-  return direct(stream, carriers, offer, limits)
+  try {
+    return await Promise.race([Promise.all(arrivals), lost])
+  } catch (thrown) {
+    const reason = new RingError('PEER_LOST', 'the link that they belong to has ended', { peer: stream.peer })
+    for (const arrival of arrivals) void arrival.then((carrier) => carrier.abort(reason))
+    throw thrown
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** The receiver's side: takes an offer up by dialling `host`, or declines. */
@@ -41,7 +59,7 @@ export async function takeDirect(
   host: string | null,
   limits: RingLimits,
 ): Promise<Lanes> {
-  const { kind, payload } = await nextKind(stream, [FRAME_KIND.directOffer, FRAME_KIND.directNone])
+  const { kind, payload } = await nextKind(stream, [FRAME_KIND.directOffer, FRAME_KIND.directNone], limits)
   if (kind === FRAME_KIND.directNone) return new Lanes([stream])
   const offer = decodeOffer(payload)
   const carriers = host === null ? null : await dialAll(host, offer, limits)
@@ -80,11 +98,17 @@ function direct(
   return lanes
 }
 
+/** The next frame, which must be of one of these kinds; a peer that sends none in time loses its link. */
 function nextKind(
   link: SealedLink,
   kinds: readonly number[],
+  { linkMs }: RingLimits,
 ): Promise<{ kind: number; payload: Uint8Array }> {
-  return new Promise((resolve, reject) => {
+  const late = new RingError('TIMEOUT', `the peer said nothing of direct sockets in ${linkMs} ms`, {
+    peer: link.peer,
+  })
+  const timer = setTimeout(() => link.abort(late), linkMs)
+  const next = new Promise<{ kind: number; payload: Uint8Array }>((resolve, reject) => {
     link.onEnd((reason) => reject(toRingError(reason, 'PEER_LOST', 'link ended')))
     link.onFrame((header, payload) => {
       if (!kinds.includes(header.kind)) {
@@ -95,4 +119,5 @@ function nextKind(
       resolve({ kind: header.kind, payload })
     })
   })
+  return next.finally(() => clearTimeout(timer))
 }

@@ -2,6 +2,7 @@
 import net from 'node:net'
 import { RingError, toRingError } from '../errors.ts'
 import type { ByteSink, Carrier } from './carrier.ts'
+import { DIRECT_KEEP_ALIVE_MS } from './defaults.ts'
 import { CarrierInbox } from './carrier.ts'
 
 /** Bytes that may wait in this process before `send` asks for a pause: the kernel holds megabytes beyond. */
@@ -17,6 +18,8 @@ export class SocketCarrier implements Carrier {
     this.#socket = socket
     this.#inbox = inbox
     socket.setNoDelay(true)
+    // Between rounds nothing passes: a NAT that forgets the socket must not be noticed by a round that stalls on it.
+    socket.setKeepAlive(true, DIRECT_KEEP_ALIVE_MS)
     socket.on('error', (cause) => this.#inbox.finish(toRingError(cause, 'PEER_LOST', 'direct socket')))
     socket.on('close', () =>
       this.#inbox.finish(new RingError('PEER_LOST', 'direct socket closed by the peer')),

@@ -10,6 +10,8 @@ export interface BookLimits {
   readonly addressesPerPeer: number
   /** ms after which a peer that was not met again is forgotten */
   readonly maxAgeMs: number
+  /** peers that make no room for others, as members of the ring: strangers that come and go are newer */
+  readonly isKept?: (peer: string) => boolean
 }
 
 /** A peer as it was last met. `seen` is milliseconds since 1970. */
@@ -63,7 +65,7 @@ export class PeerBook {
     return new TextEncoder().encode(`${head}\n${lines.join(',\n')}\n] }\n`)
   }
 
-  /** Remembers where a peer was met; the peer met longest ago makes room. Returns whether anything new was learned. */
+  /** Remembers where a peer was met; of those not to be kept the one met longest ago makes room. Returns whether anything new was learned. */
   note(peer: string, addresses: readonly string[], now: number): boolean {
     if (addresses.length === 0) return false
     const kept = addresses.slice(0, this.#limits.addressesPerPeer)
@@ -71,8 +73,10 @@ export class PeerBook {
     this.#entries.delete(peer)
     this.#entries.set(peer, { peer, addresses: kept, seen: now })
     if (this.#entries.size > this.#limits.peers) {
-      const [oldest] = [...this.#entries.values()].sort((a, b) => a.seen - b.seen)
-      if (oldest !== undefined) this.#entries.delete(oldest.peer)
+      const { isKept } = this.#limits
+      const rank = (entry: BookEntry): number => (isKept?.(entry.peer) === true ? 1 : 0)
+      const [first] = [...this.#entries.values()].sort((a, b) => rank(a) - rank(b) || a.seen - b.seen)
+      if (first !== undefined) this.#entries.delete(first.peer)
     }
     return before?.addresses.join() !== kept.join()
   }

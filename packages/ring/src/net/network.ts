@@ -25,6 +25,7 @@ import type { BuiltNode } from './libp2p-node.ts'
 import type { NetCounters } from './net-counters.ts'
 import type { NetworkOptions, NetworkStatus } from './network-types.ts'
 import type { PeerMesh } from './peer-mesh.ts'
+import type { KnownPeer } from './peer-messages.ts'
 
 /** How often places at relays and the verdict are looked after. */
 const LOOK_AFTER_MS = 1_000
@@ -71,12 +72,13 @@ export class Network {
     this.#p = parts
     this.#reach = new ReachService({ node, counters, onRejected })
     this.#relays = new RelayKeeper({ node, transports, logger })
-    const { isAllowed } = parts
+    const { isAllowed, isMember } = parts
     this.#puncher =
       built.punchPort === null
         ? null
         : new HolePuncher({ node, transports, port: built.punchPort, isAllowed, logger, onRejected })
-    this.#book = options.book === undefined ? null : new BookKeeper(options.book, job, limits, logger)
+    this.#book =
+      options.book === undefined ? null : new BookKeeper(options.book, job, limits, logger, isMember)
     this.#rendezvous =
       (options.dht ?? 'off') === 'off'
         ? null
@@ -128,7 +130,7 @@ export class Network {
     this.#timer = null
     await this.#tending
     await this.#rendezvous?.stop()
-    await this.#book?.close()
+    await this.#book?.close(this.#here)
   }
 
   /** A peer of the job was met: its addresses are worth keeping. */
@@ -174,6 +176,7 @@ export class Network {
 
   async #tend(): Promise<void> {
     const { options } = this.#p
+    this.#book?.refresh(this.#here)
     this.#book?.saveIfDue()
     this.#puncher?.tend()
     this.#identify.look(performance.now())
@@ -225,6 +228,12 @@ export class Network {
     this.#verdict = verdict
     this.#announceSeen(verdict.state === 'public' ? seenHosts([...this.#answers.values()]) : [])
     if (verdict.state !== before) onVerdict(verdict)
+  }
+
+  /** Peers of the job that are connected. */
+  get #here(): KnownPeer[] {
+    const { mesh } = this.#p
+    return mesh.peers.map((peer) => ({ peer, addresses: [...mesh.addressesOf(peer)] }))
   }
 
   /** Peers have dialled these hosts: they are told to others from now on, and those before them, which moved, no more. */

@@ -311,7 +311,10 @@ describe('deny', () => {
       denied.push(third.ring.peerId)
       await until(() => [first, second].every(({ ring }) => ring.view?.members.length === 2), signal)
       assert.deepEqual(await oneRound([first, second], signal), [1.5, 1.5])
-      assert.ok(!first.ring.peers().includes(third.ring.peerId))
+      await until(
+        () => [first, second].every(({ ring }) => !ring.peers().includes(third.ring.peerId)),
+        signal,
+      )
       assert.equal(third.state.round, 1)
     } finally {
       await stopAll(all)

@@ -104,6 +104,8 @@ export const QUICK_STATE_SHARE_PER_STALL = 0.1
 
 /** Libp2p protocols of the ring; the version is part of the id, so that two versions never misread each other. */
 export const CONTROL_PROTOCOL = '/gym-node/ring/control/2.0.0'
+/** What it was before votes were signed: a node that speaks only this is told apart from one that is no gym node. */
+export const UNSIGNED_CONTROL_PROTOCOL = '/gym-node/ring/control/1.0.0'
 export const LINK_PROTOCOL = '/gym-node/ring/link/2.0.0'
 export const STATE_PROTOCOL = '/gym-node/ring/state/1.0.0'
 

@@ -58,10 +58,10 @@ const ringSchema = z.strictObject({
     .default(2)
     .describe('Members the ring needs before it trains. 1 trains alone.'),
   quorum: z
-    .enum(['majority', 'any'])
+    .enum(['majority', 'two-thirds', 'any'])
     .default('majority')
     .describe(
-      'Members of the last view that a new view needs. any lets both halves of a cut ring go on: test rings only.',
+      'Members of the last view that must sign for a new one, and commit a round. two-thirds (more than two thirds) keeps the ring one while fewer than a third of its members lie; majority bears more that are gone. The same on all members. any lets both halves of a cut ring go on: test rings only.',
     ),
   peer_timeout_ms: z
     .int()

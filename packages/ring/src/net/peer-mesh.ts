@@ -15,6 +15,7 @@ import { ControlChannel } from './control-channel.ts'
 import { DialTargets } from './dial-targets.ts'
 import { LifeCheck } from './life-check.ts'
 import { KnownPeers } from './known-peers.ts'
+import { reportOutdated } from './outdated-peers.ts'
 import type { NetCounters, PeerSource } from './net-counters.ts'
 import { MAX_PEERS_TOLD } from './peer-messages.ts'
 import type { ControlMessage, Hello, KnownPeer, PathsMessage } from './peer-messages.ts'
@@ -112,6 +113,7 @@ export class PeerMesh {
       this.#relayedSince.delete(peer)
       if (this.#endGrace(peer)) this.#o.handlers.onDisconnected(peer)
     })
+    reportOutdated(node, this.#strangers, (error) => this.#o.handlers.onRejected(error))
     this.#timer = setInterval(() => this.#maintain(), REDIAL_MIN_MS)
     this.#maintain()
   }

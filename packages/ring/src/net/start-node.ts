@@ -17,18 +17,25 @@ export async function startNode(node: Libp2p, listen: readonly string[]): Promis
         { cause },
       )
     }
-    throw new RingError(
-      'BAD_ADDRESS',
-      `cannot listen on ${where}: ${reasonIn(text)}; give addresses of this machine`,
-      {
-        cause,
-      },
-    )
+    throw new RingError('BAD_ADDRESS', `cannot listen on ${where}: ${reasonIn(text)}; ${WHAT_TO_DO}`, {
+      cause,
+    })
   }
 }
 
-/** Of libp2p's report, which holds a stack for each address, the system's own words; all of it where it has none. */
+const WHAT_TO_DO =
+  'give TCP addresses that this machine has, as /ip4/192.168.1.2/tcp/4100, or /ip4/0.0.0.0/tcp/4100 for all of them'
+
+/**
+ * What is wrong, in the system's own words or with which address. libp2p's report holds a stack for each address, and
+ * advice about an option that whoever runs this node cannot set.
+ */
 function reasonIn(text: string): string {
-  const found = [...text.matchAll(/listen (E[A-Z]+: [^\n]*)/g)].map(([, reason]) => reason ?? '')
-  return found.length === 0 ? text : [...new Set(found)].join('; ')
+  const system = [...text.matchAll(/listen (E[A-Z]+: [^\n]*)/g)].map(([, reason]) => reason ?? '')
+  if (system.length > 0) return [...new Set(system)].join('; ')
+  const failures = [...text.matchAll(/^ {2}(\/\S+): (?:\w*Error: )?(.+)$/gm)].map(([, address, reason]) => {
+    const isForeign = reason?.includes('No transport') === true
+    return `${address ?? ''}: ${isForeign ? 'not an address of TCP, which is all that is listened on' : (reason ?? '')}`
+  })
+  return failures.length === 0 ? text : failures.join('; ')
 }

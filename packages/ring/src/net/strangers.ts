@@ -11,6 +11,7 @@ const MAX_STRANGERS = 4_096
 /** A bounded memory with times that run out. */
 export class Strangers {
   readonly #entries = new Map<string, { until: number; waitMs: number }>()
+  readonly #outdated = new Map<string, number>()
   readonly #offences = new Map<string, { count: number; until: number }>()
 
   /** The peer works on another job. */
@@ -27,6 +28,16 @@ export class Strangers {
   /** Whether the peer is to be left in peace now. */
   has(peer: string): boolean {
     return performance.now() < (this.#entries.get(peer)?.until ?? 0)
+  }
+
+  /** The peer speaks an older version of the protocol. */
+  noteOutdated(peer: string): void {
+    put(this.#outdated, peer, performance.now() + STRANGER_MS)
+  }
+
+  /** Whether that was noted just now. */
+  isOutdated(peer: string): boolean {
+    return performance.now() < (this.#outdated.get(peer) ?? 0)
   }
 
   /** The peer broke a rule; `weight` counts it as so many offences. */

@@ -6,6 +6,7 @@ import {
   and,
   div,
   four,
+  fromBf16,
   func,
   get,
   i32,
@@ -17,7 +18,6 @@ import {
   set,
   splat,
   store,
-  toUpperHalf,
   untilEnd,
   upperHalf,
   type Slot,
@@ -77,8 +77,7 @@ export function sumF32(name: string, sum: Sum): string {
 }
 
 /** Vector `k` of the bf16 values in `h0`, `h1`. */
-const widened = (k: number): string =>
-  toUpperHalf(op(`i32x4.extend_${k % 2 ? 'high' : 'low'}_i16x8_u`, get(`h${k >> 1}`)))
+const widened = (k: number): string => fromBf16(get(`h${k >> 1}`), k)
 
 /** Rounded to nearest even in the upper half of each; the lower halves are rubbish. A NaN may become anything. */
 const rounded = (value: string): string =>

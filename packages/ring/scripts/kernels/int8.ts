@@ -9,6 +9,7 @@ import {
   and,
   div,
   four,
+  fromBf16,
   func,
   get,
   i32,
@@ -20,7 +21,6 @@ import {
   store,
   sub,
   subBits,
-  toUpperHalf,
   untilEnd,
   upperHalf,
   type Slot,
@@ -31,8 +31,13 @@ export type Sum = 'send' | 'pass' | 'product' | 'quotient'
 
 /** Bits of a float's sign taken away. Magnitudes of floats order as integers do, NaN above infinity. */
 const MAGNITUDE = splat(0x7fffffff)
-/** Adding 1.5 * 2^23, whose unit in the last place is 1, rounds to nearest even and leaves the code in the lowest bits. */
+/**
+ * 1.5 * 2^23. Added to a value in units of the scale, it rounds to nearest even and leaves the code in the lowest bits:
+ * it times the scale does so with the value itself, and taken away again leaves what the code stands for.
+ */
 const MAGIC = op('f32x4.splat', op('f32.const', 12582912))
+/** Greatest biased exponent of a scale that the magic can be multiplied with: 1.5 * 2^23 * 2^103 is still a float. */
+const MAX_EXPONENT = 230
 const ZERO = op('v128.const', 'i32x4', 0, 0, 0, 0)
 
 /** Sets `h0`, `h1` to sixteen codes as 16-bit integers. */
@@ -50,8 +55,7 @@ const decoded = (k: number, scale: string): string =>
   )
 
 /** vector `k` of the bf16 values in `r0`, `r1` */
-const widened = (k: number): string =>
-  toUpperHalf(op(`i32x4.extend_${k % 2 ? 'high' : 'low'}_i16x8_u`, get(`r${k >> 1}`)))
+const widened = (k: number): string => fromBf16(get(`r${k >> 1}`), k)
 
 const narrow = (parts: readonly string[]): string =>
   op(
@@ -97,7 +101,7 @@ export function codeInt8(name: string, sum: Sum): string {
         ] as const)
       : []),
   ]
-  const vectors = ['w', 'u', 'd', 't', 's', 'i', 'c', 'h0', 'h1', 'r0', 'r1']
+  const vectors = ['w', 'u', 'd', 't', 's', 'c', 'h0', 'h1', 'r0', 'r1']
   const locals: Slot[] = [
     ['at', 'i32'],
     ['end', 'i32'],
@@ -105,7 +109,7 @@ export function codeInt8(name: string, sum: Sum): string {
     ['e', 'i32'],
     ...[...vectors, ...four((k) => `v${k}`), ...four((k) => `m${k}`)].map((local): Slot => [local, 'v128']),
   ]
-  const rounded = (k: number): string => sub(get(`v${k}`), MAGIC)
+  const lost = (k: number): string => sub(get(`m${k}`), get(`v${k}`))
   return func(name, params, locals, [
     set('w', op('f32x4.splat', get('weight'))),
     set('u', op('f32x4.splat', get('unit'))),
@@ -145,26 +149,21 @@ export function codeInt8(name: string, sum: Sum): string {
           // A block whose step times the unit is small enough cannot leave anything over that is not finite.
           op(
             'i32.and',
-            op('i32.ne', get('e'), i32(0)),
+            op('i32.lt_u', op('i32.sub', get('e'), i32(1)), i32(MAX_EXPONENT)),
             op('f32.lt', op('f32.mul', get('unit'), op('f32.load', get('scales'))), op('f32.const', 1e38)),
           ),
           op(
             'then',
-            set('s', op('v128.load32_splat', get('scales'))),
-            set('i', op('call $inverse', get('e'))),
+            set('s', mul(MAGIC, op('v128.load32_splat', get('scales')))),
             set('at', i32(0)),
             untilEnd('code', 'at', 'end', [
               ...four((k) => set(`m${k}`, load('at', 16 * k))),
-              ...four((k) => set(`v${k}`, add(mul(get(`m${k}`), get('i')), MAGIC))),
-              store('codes', 0, narrow(four((k) => subBits(get(`v${k}`), MAGIC)))),
-              ...four((k) => set(`v${k}`, mul(get('s'), rounded(k)))),
+              ...four((k) => set(`v${k}`, add(get(`m${k}`), get('s')))),
+              store('codes', 0, narrow(four((k) => subBits(get(`v${k}`), get('s'))))),
+              ...four((k) => set(`v${k}`, sub(get(`v${k}`), get('s')))),
               ...(isMean ? four((k) => store('result', 16 * k, get(`v${k}`))) : []),
-              ...four((k) =>
-                set(
-                  `v${k}`,
-                  upperHalf(addBits(splat(0x8000), mul(get('u'), sub(get(`m${k}`), get(`v${k}`))))),
-                ),
-              ),
+              ...four((k) => set(`v${k}`, isMean ? mul(get('u'), lost(k)) : lost(k))),
+              ...four((k) => set(`v${k}`, upperHalf(addBits(splat(0x8000), get(`v${k}`))))),
               store('kept', 0, op('i16x8.narrow_i32x4_u', get('v0'), get('v1'))),
               store('kept', 16, op('i16x8.narrow_i32x4_u', get('v2'), get('v3'))),
               advance('codes', 16),

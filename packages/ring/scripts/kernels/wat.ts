@@ -50,7 +50,13 @@ export const and = (a: string, b: string): string => op('v128.and', a, b)
 export const or = (a: string, b: string): string => op('v128.or', a, b)
 export const isNaNs = (a: string): string => op('f32x4.ne', a, a)
 export const upperHalf = (a: string): string => op('i32x4.shr_u', a, i32(16))
-export const toUpperHalf = (a: string): string => op('i32x4.shl', a, i32(16))
+
+/** Vector `k` of two of bf16 values as floats: each over sixteen zeros. One instruction, where extending takes two. */
+export function fromBf16(halves: string, k: number): string {
+  const order =
+    k % 2 === 0 ? '0 1 16 17 2 3 18 19 4 5 20 21 6 7 22 23' : '8 9 24 25 10 11 26 27 12 13 28 29 14 15 30 31'
+  return op(`i8x16.shuffle ${order}`, op('v128.const', 'i32x4', 0, 0, 0, 0), halves)
+}
 
 /** A parameter or local: its name and type. */
 export type Slot = readonly [name: string, type: 'i32' | 'f32' | 'v128']

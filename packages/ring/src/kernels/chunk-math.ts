@@ -26,6 +26,13 @@ interface Mean {
 
 type Kind = 'send' | 'pass' | 'product' | 'quotient'
 
+/** The name of the kernel that does each. */
+const NAMES = {
+  f32: { send: 'sendF32', pass: 'passF32', product: 'productF32', quotient: 'quotientF32' },
+  bf16: { send: 'sendBf16', pass: 'passBf16', product: 'productBf16', quotient: 'quotientBf16' },
+  int8: { send: 'sendInt8', pass: 'passInt8', product: 'productInt8', quotient: 'quotientInt8' },
+} as const
+
 /** Works in the scratch of `memory`. Wire bytes that a method returns are valid until the next call. */
 export class ChunkMath {
   readonly wire: WireType
@@ -114,7 +121,7 @@ export class ChunkMath {
     const came = scratch.came + start * 4
     const to =
       mean === null ? scratch.code + start * 4 : this.#memory.write(mean.result, start, count, scratch.result)
-    kernels[`${kind}F32`](at, weight, to, toSixteens(count), came, 0, mean?.by ?? 0)
+    kernels[NAMES.f32[kind]](at, weight, to, toSixteens(count), came, 0, mean?.by ?? 0)
     if (mean !== null) this.#memory.settle(mean.result, start, count, to)
   }
 
@@ -126,8 +133,8 @@ export class ChunkMath {
     const to = mean === null ? 0 : this.#memory.write(mean.result, start, count, scratch.result)
     const all = toSixteens(count)
     const by = mean?.by ?? 0
-    const hasNaN = kernels[`${kind}Bf16`](at, weight, code, all, came, to, by) !== 0
-    if (hasNaN) kernels[`${kind}Bf16Careful`](at, weight, code, all, came, to, by)
+    const hasNaN = kernels[NAMES.bf16[kind]](at, weight, code, all, came, to, by) !== 0
+    if (hasNaN) kernels[`${NAMES.bf16[kind]}Careful`](at, weight, code, all, came, to, by)
     if (mean !== null) this.#memory.settle(mean.result, start, count, to)
   }
 
@@ -140,7 +147,7 @@ export class ChunkMath {
       residual === null ? scratch.noResidual : this.#memory.read(residual, start, count, scratch.residual)
     const lost = kept === null ? scratch.kept : this.#memory.write(kept, start, count, scratch.kept)
     const to = mean === null ? 0 : this.#memory.write(mean.result, start, count, scratch.result)
-    kernels[`${kind}Int8`](
+    kernels[NAMES.int8[kind]](
       at,
       weight,
       rest,

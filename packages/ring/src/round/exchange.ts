@@ -312,8 +312,9 @@ class Exchange {
 
   /** The plan says what the next frame is; anything else is not from an honest predecessor. */
   #expect(header: FrameHeader, step: Step | undefined): asserts step is Step {
-    const seen = `kind ${header.kind}, round ${header.round}, move ${header.move}, chunk ${header.chunk}, ${header.length} bytes`
-    if (step === undefined) throw new RingError('BAD_FRAME', `frame after the last one of the round: ${seen}`)
+    if (step === undefined) {
+      throw new RingError('BAD_FRAME', `frame after the last one of the round: ${described(header)}`)
+    }
     const kind = step.reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
     const length = encodedBytes(this.#o.wire, step.span.end - step.span.start)
     const fits =
@@ -324,7 +325,7 @@ class Exchange {
       header.length === length
     if (fits) return
     const wanted = `kind ${kind}, round ${this.#o.round}, move ${step.move}, chunk ${step.chunk}, ${length} bytes`
-    throw new RingError('BAD_FRAME', `frame is ${seen}, expected ${wanted}`)
+    throw new RingError('BAD_FRAME', `frame is ${described(header)}, expected ${wanted}`)
   }
 
   #finishWhenComplete(): void {
@@ -336,4 +337,8 @@ class Exchange {
     if (witness === null) this.#done.resolve()
     else witness.run().then(this.#done.resolve, this.#done.reject)
   }
+}
+
+function described({ kind, round, move, chunk, length }: FrameHeader): string {
+  return `kind ${kind}, round ${round}, move ${move}, chunk ${chunk}, ${length} bytes`
 }

@@ -191,6 +191,7 @@ export class SimNode {
           if (this.world.crashesAtPersist(this.id)) return
         }
         this.durable = effect.durable
+        this.world.oracle.stored(this.id, this.durable.view)
         this.world.crashesAtPersist(this.id)
         break
       case 'send':

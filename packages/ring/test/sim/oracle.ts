@@ -70,6 +70,13 @@ export class Oracle {
     else if (first !== id) throw new Error(`${node} agreed on a second view in epoch ${value.epoch}`)
   }
 
+  /** A view is on a disk, and from there it counts: the process may die before it says so. */
+  stored(node: string, value: ViewValue | null): void {
+    if (value === null || this.#hostile.has(node)) return
+    const hash = valueHash(value)
+    if (value.epoch === 1 || this.#isVotedFor(hash)) this.#known.set(hash, value)
+  }
+
   /** The members of a view have computed a result: with quorum any one may hear of its commit in its next view. */
   computed(view: ViewValue, hash: string): void {
     this.#origins.set(hash, `${viewId(view)} ${view.start.round}`)

@@ -7,7 +7,7 @@ import { describe, it } from 'node:test'
 import { encodeSafetensors } from '@gym-node/gspo'
 import { flatten, adapterSha3 } from '../src/delta-tools/adapter.ts'
 import { readDeltaFile } from '../src/delta-tools/delta-file.ts'
-import { diffAdapters, diffPaths } from '../src/delta-tools/diff.ts'
+import { diffPaths, diffSources } from '../src/delta-tools/diff.ts'
 import { convertDelta } from '../src/delta-tools/convert.ts'
 import { applyDeltas, importAdapter } from '../src/delta-tools/export-import.ts'
 import { readPeftFolder, writePeftFolder } from '../src/delta-tools/peft-folder.ts'
@@ -16,6 +16,7 @@ import {
   GOLDEN_ADAPTER,
   identityOf,
   smallAdapter,
+  sourceOf,
   temporaryFolder,
   writeDifference,
 } from './delta-tools-fixtures.ts'
@@ -41,7 +42,7 @@ describe('apply', () => {
       string,
       string,
     ]
-    await writePeftFolder(base, before, 'demo')
+    await writePeftFolder(base, sourceOf(before), 'demo')
     await writeDifference(delta, before, after, identityOf(1))
     const applied = await applyDeltas({ deltas: [delta], base, out })
     const written = await readPeftFolder(out)
@@ -70,7 +71,7 @@ describe('apply', () => {
     const [base, first, second, out] = ['base', '1.delta', '2.delta', 'out'].map((name) =>
       join(folder, name),
     ) as [string, string, string, string]
-    await writePeftFolder(base, before, 'demo')
+    await writePeftFolder(base, sourceOf(before), 'demo')
     await writeDifference(first, before, after)
     await writeDifference(second, after, before)
     await applyDeltas({ deltas: [first, second], base, out })
@@ -85,8 +86,8 @@ describe('apply', () => {
     const [base, other, delta, out] = ['base', 'other', 'round.delta', 'out'].map((name) =>
       join(folder, name),
     ) as [string, string, string, string]
-    await writePeftFolder(base, before, 'demo')
-    await writePeftFolder(other, after, 'demo')
+    await writePeftFolder(base, sourceOf(before), 'demo')
+    await writePeftFolder(other, sourceOf(after), 'demo')
     await writeDifference(delta, before, after)
     await assert.rejects(
       applyDeltas({ deltas: [delta], base: other, out }),
@@ -111,7 +112,7 @@ describe('apply', () => {
   it('refuses a signed delta whose bytes were altered after signing', async (t) => {
     const folder = await temporaryFolder(t)
     const [base, delta] = ['base', 'round.delta'].map((name) => join(folder, name)) as [string, string]
-    await writePeftFolder(base, before, 'demo')
+    await writePeftFolder(base, sourceOf(before), 'demo')
     await writeDifference(delta, before, after, identityOf(1))
     const bytes = await readFile(delta)
     bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1)
@@ -139,7 +140,7 @@ describe('import', () => {
     await importAdapter({ ...options, identity: identityOf(2) })
     await applyDeltas({ deltas: [delta], out })
     const [original, back] = [await readPeftFolder(GOLDEN_ADAPTER), await readPeftFolder(out)]
-    assert.equal(diffAdapters(original, back).isEqual, true)
+    assert.equal((await diffSources(sourceOf(original), sourceOf(back))).isEqual, true)
     assert.equal(back.lora.alpha, 32)
     assert.equal(back.lora.rank, 16)
     assert.equal(back.lora.target_modules.length, 7)
@@ -151,10 +152,10 @@ describe('import', () => {
 })
 
 describe('diff', () => {
-  it('agrees with a calculation by hand', () => {
+  it('agrees with a calculation by hand', async () => {
     const zeros = smallAdapter(() => 0)
     const ones = smallAdapter((i) => (i === 3 ? 3 : i === 20 ? -4 : 0))
-    const { total, tensors, isEqual } = diffAdapters(zeros, ones)
+    const { total, tensors, isEqual } = await diffSources(sourceOf(zeros), sourceOf(ones))
     assert.equal(isEqual, false)
     assert.equal(total?.elements, 40)
     assert.equal(total?.differenceNorm, 5)
@@ -170,7 +171,7 @@ describe('diff', () => {
   it('finds a folder and the delta of the same adapter equal', async (t) => {
     const folder = await temporaryFolder(t)
     const [dir, delta] = [join(folder, 'adapter'), join(folder, 'same.delta')]
-    await writePeftFolder(dir, after, 'demo')
+    await writePeftFolder(dir, sourceOf(after), 'demo')
     await writeDifference(
       delta,
       smallAdapter(() => 0),
@@ -233,7 +234,7 @@ describe('a PEFT folder', () => {
   it('with one half of a pair, another rank or another kind of adapter is refused', async (t) => {
     const folder = await temporaryFolder(t)
     const dir = join(folder, 'adapter')
-    await writePeftFolder(dir, before, 'demo')
+    await writePeftFolder(dir, sourceOf(before), 'demo')
     const path = join(dir, 'adapter_config.json')
     const config = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
     await writeFile(path, JSON.stringify({ ...config, r: 3 }))

@@ -7,6 +7,7 @@ import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { createIdentity, type DeltaMetadata, type Identity } from '@gym-node/wire'
 import { adapterSha3, flatten, type Adapter } from '../src/delta-tools/adapter.ts'
+import type { AdapterSource } from '../src/delta-tools/adapter-source.ts'
 import { writeDeltaFile } from '../src/delta-tools/delta-file.ts'
 
 /** The repository's root. */
@@ -46,6 +47,16 @@ export function smallAdapter(at: (index: number) => number): Adapter {
   return {
     matrices,
     lora: { rank: 2, alpha: 4, use_rslora: false, target_modules: ['up_proj', 'down_proj'] },
+  }
+}
+
+/** An adapter in memory as the tools read one. */
+export function sourceOf({ matrices, lora }: Adapter): AdapterSource {
+  return {
+    matrices,
+    lora,
+    values: async (at) => matrices[at]?.values ?? new Float32Array(0),
+    close: async () => undefined,
   }
 }
 

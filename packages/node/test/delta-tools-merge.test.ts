@@ -10,7 +10,14 @@ import { mergeAdapter } from '../src/delta-tools/merge.ts'
 import { readPeftFolder, writePeftFolder } from '../src/delta-tools/peft-folder.ts'
 import { addToStored, toBf16 } from '../src/delta-tools/stored-floats.ts'
 import { NodeError } from '../src/errors.ts'
-import { GOLDEN_ADAPTER, GOLDEN_MODEL, ROOT, smallAdapter, temporaryFolder } from './delta-tools-fixtures.ts'
+import {
+  GOLDEN_ADAPTER,
+  GOLDEN_MODEL,
+  ROOT,
+  smallAdapter,
+  sourceOf,
+  temporaryFolder,
+} from './delta-tools-fixtures.ts'
 
 interface RecordedTensor {
   shape: number[]
@@ -130,11 +137,7 @@ describe('merging', () => {
   it('of an adapter for another model names the first layer that does not fit, and leaves nothing behind', async (t) => {
     const folder = await temporaryFolder(t)
     const adapter = join(folder, 'adapter')
-    await writePeftFolder(
-      adapter,
-      smallAdapter(() => 1),
-      'demo',
-    )
+    await writePeftFolder(adapter, sourceOf(smallAdapter(() => 1)), 'demo')
     const out = join(folder, 'merged')
     await assert.rejects(
       mergeAdapter({ model: GOLDEN_MODEL, adapter, out }),
@@ -168,7 +171,7 @@ describe('merging', () => {
     const adapter = join(folder, 'adapter')
     await writePeftFolder(
       adapter,
-      { matrices, lora: { rank: 1, alpha: 2, use_rslora: false, target_modules: ['up_proj'] } },
+      sourceOf({ matrices, lora: { rank: 1, alpha: 2, use_rslora: false, target_modules: ['up_proj'] } }),
       'demo',
     )
     const out = join(folder, 'merged')

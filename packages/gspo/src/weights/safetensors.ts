@@ -69,6 +69,8 @@ export interface SafetensorsFile {
   readonly header: SafetensorsHeader
   /** A tensor's values; throws TENSOR_MISSING for a name the file lacks. */
   read(name: string): Promise<TensorValue>
+  /** `count` elements of a tensor from the element `first` on; throws TENSOR_MISSING, or TENSOR_SHAPE past its end. */
+  readPart(name: string, first: number, count: number): Promise<TensorValue['values']>
   close(): Promise<void>
 }
 
@@ -78,20 +80,34 @@ export async function openSafetensors(file: string): Promise<SafetensorsFile> {
   const handle = await open(file).catch((cause: unknown) => {
     throw new GspoError('FILE_MISSING', `cannot open ${file}`, { cause })
   })
+  const entryOf = (name: string): TensorEntry => {
+    const entry = header.tensors.get(name)
+    if (entry === undefined) throw new GspoError('TENSOR_MISSING', `${file} has no tensor ${name}`)
+    return entry
+  }
   return {
     header,
     async read(name) {
-      const entry = header.tensors.get(name)
-      if (entry === undefined) throw new GspoError('TENSOR_MISSING', `${file} has no tensor ${name}`)
-      const raw = await readRange(handle, entry.offset, entry.byteLength, file)
-      return { shape: entry.shape, values: decodeValues(raw, entry.dtype, name) }
+      const { offset, byteLength, dtype, shape } = entryOf(name)
+      const raw = await readRange(handle, offset, byteLength, file)
+      return { shape, values: decodeValues(raw, dtype, name) }
+    },
+    async readPart(name, first, count) {
+      const { offset, byteLength, dtype } = entryOf(name)
+      const size = BYTES[dtype]
+      if (first < 0 || (first + count) * size > byteLength)
+        throw new GspoError(
+          'TENSOR_SHAPE',
+          `${file}: ${name} has ${byteLength / size} elements, not ${first + count}`,
+        )
+      return decodeValues(await readRange(handle, offset + first * size, count * size, file), dtype, name)
     },
     close: () => handle.close(),
   }
 }
 
 /** Bytes of a part of a file. Throws BAD_SAFETENSORS when it has become shorter since its header was read. */
-export async function readRange(
+async function readRange(
   handle: FileHandle,
   offset: number,
   length: number,

@@ -3,10 +3,14 @@
 import { sha3_256, type DeltaLora } from '@gym-node/wire'
 import { NodeError } from '../errors.ts'
 
-/** One matrix, row-major. */
-export interface AdapterMatrix {
+/** What is known of a matrix without its values. */
+export interface MatrixRecord {
   readonly name: string
   readonly shape: readonly number[]
+}
+
+/** One matrix, row-major. */
+export interface AdapterMatrix extends MatrixRecord {
   readonly values: Float32Array
 }
 
@@ -61,7 +65,10 @@ export function adapterSha3(values: Float32Array): string {
 }
 
 /** How two adapters' lists of matrices differ, in words; null when names and shapes are the same. */
-export function layoutDifference(left: Adapter, right: Adapter): string | null {
+export function layoutDifference(
+  left: { readonly matrices: readonly MatrixRecord[] },
+  right: { readonly matrices: readonly MatrixRecord[] },
+): string | null {
   const theirs = new Map(right.matrices.map((matrix) => [matrix.name, matrix]))
   for (const { name, shape } of left.matrices) {
     const other = theirs.get(name)
@@ -75,13 +82,7 @@ export function layoutDifference(left: Adapter, right: Adapter): string | null {
   return extra === undefined ? null : `${extra} is only in the second`
 }
 
-/** `base + scale * difference`, in double precision, rounded once. Throws NodeError BAD_ADAPTER on other layouts. */
-export function addScaled(base: Adapter, difference: Adapter, scale: number): Adapter {
-  const fault = layoutDifference(base, difference)
-  if (fault !== null) throw new NodeError('BAD_ADAPTER', `base and delta do not fit: ${fault}`)
-  const matrices = base.matrices.map(({ name, shape, values }, at) => {
-    const other = difference.matrices[at]?.values ?? new Float32Array(0)
-    return { name, shape, values: values.map((value, i) => value + scale * (other[i] ?? 0)) }
-  })
-  return { matrices, lora: base.lora ?? difference.lora }
+/** `base + scale * difference` of one matrix, in double precision, rounded once. */
+export function addScaled(base: Float32Array, difference: Float32Array, scale: number): Float32Array {
+  return base.map((value, i) => value + scale * (difference[i] ?? 0))
 }

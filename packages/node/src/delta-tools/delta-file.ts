@@ -1,4 +1,4 @@
-/** Whole DELTA files in and out of memory, for the tools that need an adapter at once (the others: delta-cursor.ts). A signed file must verify before anything is done with it. */
+/** DELTA files: written tensor by tensor, read whole for the tool that compares several at once (others: delta-cursor.ts). A signed file must verify before anything is done with it. */
 
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
@@ -28,7 +28,7 @@ export async function readDeltaFile(path: string): Promise<DeltaFile> {
   if (size > MAX_TOOL_DELTA_BYTES) {
     throw new NodeError(
       'BAD_ADAPTER',
-      `${path} is ${size} bytes, export, apply and import hold up to ${MAX_TOOL_DELTA_BYTES}`,
+      `${path} is ${size} bytes, delta quality holds up to ${MAX_TOOL_DELTA_BYTES} in memory`,
     )
   }
   const bytes = await readFile(path)

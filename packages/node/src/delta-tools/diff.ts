@@ -1,9 +1,9 @@
 /** How two adapters or deltas differ, tensor by tensor and in all (`delta diff`). */
 
-import { layoutDifference, type Adapter } from './adapter.ts'
+import { layoutDifference } from './adapter.ts'
+import { deltaSource, type AdapterSource } from './adapter-source.ts'
 import { DeltaCursor } from './delta-cursor.ts'
-import { readDeltaFile } from './delta-file.ts'
-import { isPeftFolder, readPeftFolder } from './peft-folder.ts'
+import { isPeftFolder, openPeftFolder } from './peft-folder.ts'
 
 /** Two vectors compared. */
 export interface VectorDifference {
@@ -53,16 +53,14 @@ export function compareVectors(left: Float32Array, right: Float32Array): VectorD
   }
 }
 
-/** Compares two adapters. Pure. */
-export function diffAdapters(left: Adapter, right: Adapter): AdapterDifference {
+/** Compares two adapters, one matrix of each in memory at a time. */
+export async function diffSources(left: AdapterSource, right: AdapterSource): Promise<AdapterDifference> {
   const layout = layoutDifference(left, right)
   if (layout !== null) return otherLayout(layout)
-  return summarise(
-    left.matrices.map(({ name, values }, at) => ({
-      name,
-      ...compareVectors(values, right.matrices[at]?.values ?? new Float32Array(0)),
-    })),
-  )
+  const tensors: ({ name: string } & VectorDifference)[] = []
+  for (const [at, { name }] of left.matrices.entries())
+    tensors.push({ name, ...compareVectors(await left.values(at), await right.values(at)) })
+  return summarise(tensors)
 }
 
 function otherLayout(layout: string): AdapterDifference {
@@ -91,32 +89,15 @@ function summarise(tensors: AdapterDifference['tensors']): AdapterDifference {
   return { isEqual: total.differing === 0, layout: null, total, tensors }
 }
 
-/** Two delta files, one tensor of each in memory at a time. */
-async function diffDeltas(left: DeltaCursor, right: DeltaCursor): Promise<AdapterDifference> {
-  const namesOnly = ({ records }: DeltaCursor): Adapter => ({
-    matrices: records.map(({ name, shape }) => ({ name, shape, values: new Float32Array(0) })),
-    lora: null,
-  })
-  const layout = layoutDifference(namesOnly(left), namesOnly(right))
-  if (layout !== null) return otherLayout(layout)
-  const tensors: ({ name: string } & VectorDifference)[] = []
-  for (const [at, { name }] of left.records.entries())
-    tensors.push({ name, ...compareVectors(await left.values(at), await right.values(at)) })
-  return summarise(tensors)
-}
-
 /** Compares two files or folders, each a PEFT folder or a DELTA file. Throws what reading them throws. */
 export async function diffPaths(left: string, right: string): Promise<AdapterDifference> {
-  const [isLeftFolder, isRightFolder] = [await isPeftFolder(left), await isPeftFolder(right)]
-  if (isLeftFolder || isRightFolder) {
-    const read = async (path: string, isFolder: boolean): Promise<Adapter> =>
-      isFolder ? readPeftFolder(path) : (await readDeltaFile(path)).adapter
-    return diffAdapters(await read(left, isLeftFolder), await read(right, isRightFolder))
+  await using closing = new AsyncDisposableStack()
+  const open = async (path: string): Promise<AdapterSource> => {
+    const source = (await isPeftFolder(path))
+      ? await openPeftFolder(path)
+      : deltaSource(await DeltaCursor.open(path))
+    closing.defer(() => source.close())
+    return source
   }
-  const cursors = [await DeltaCursor.open(left), await DeltaCursor.open(right)] as const
-  try {
-    return await diffDeltas(...cursors)
-  } finally {
-    for (const cursor of cursors) await cursor.close()
-  }
+  return await diffSources(await open(left), await open(right))
 }

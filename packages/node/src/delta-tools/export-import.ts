@@ -1,11 +1,21 @@
 /** PEFT folders from deltas (`delta export`, `delta apply`) and deltas from PEFT folders (`delta import`). */
 
+import { sha3_256Stream } from '@gym-node/wire'
 import type { DeltaCompression, DeltaDtype, DeltaMetadata, Identity } from '@gym-node/wire'
 import { NodeError } from '../errors.ts'
-import { addScaled, adapterSha3, elementsOf, flatten, type Adapter } from './adapter.ts'
-import { readDeltaFile, refuseExisting, writeDeltaFile } from './delta-file.ts'
-import { readBaseAdapter } from './base-adapter.ts'
-import { readPeftFolder, writePeftFolder } from './peft-folder.ts'
+import { addScaled, layoutDifference } from './adapter.ts'
+import {
+  bytesOf,
+  deltaSource,
+  elementsOfMatrix,
+  sourceSha3,
+  zerosSha3,
+  type AdapterSource,
+} from './adapter-source.ts'
+import { openBaseAdapter } from './base-adapter.ts'
+import { DeltaCursor } from './delta-cursor.ts'
+import { refuseExisting, writeDeltaFile } from './delta-file.ts'
+import { openPeftFolder, writePeftFolder } from './peft-folder.ts'
 
 /** What `applyDeltas` is asked. */
 export interface ApplyOptions {
@@ -30,40 +40,75 @@ export interface Applied {
   readonly adapterSha3: string
 }
 
+/** The adapter to start from and the differences on it, all open. */
+interface Stack {
+  start: AdapterSource | null
+  readonly differences: AdapterSource[]
+  baseModel: string
+}
+
 /**
- * Writes base + scale * deltas as a PEFT folder. A delta says which adapter it was made from; another base is refused
- * with NodeError BAD_ADAPTER unless allowed. Only the first delta is held to that: the next ones stack.
+ * Writes base + scale * deltas as a PEFT folder, one matrix of each in memory at a time. A delta says which adapter it
+ * was made from; another base is refused with NodeError BAD_ADAPTER unless allowed. Only the first delta is held to
+ * that: the next ones stack.
  */
 export async function applyDeltas(options: ApplyOptions): Promise<Applied> {
-  const { deltas, base, scale = 1, out, allowOtherBase = false } = options
+  const { deltas, scale = 1, out } = options
   await refuseExisting(out)
-  let adapter: Adapter | null = null
-  let baseModel = ''
-  for (const [at, path] of deltas.entries()) {
-    const delta = await readDeltaFile(path)
-    baseModel = delta.metadata.base_model.id
-    if (delta.metadata.content === 'adapter') {
-      if (at > 0 || base !== undefined) {
-        throw new NodeError(
-          'BAD_ADAPTER',
-          `${path} holds a whole adapter, not a difference: it cannot be added to another`,
-        )
-      }
-      adapter = delta.adapter
-      continue
-    }
-    adapter ??= await readBaseAdapter(requireBase(base, path), delta.adapter)
-    if (at === 0 && !allowOtherBase) checkBase(adapter, delta.metadata, path)
-    adapter = addScaled(adapter, delta.adapter, scale)
+  await using closing = new AsyncDisposableStack()
+  const stack: Stack = { start: null, differences: [], baseModel: '' }
+  for (const at of deltas.keys()) await openDelta(options, at, stack, closing)
+  const { start, differences } = stack
+  if (start === null) throw new NodeError('USAGE', 'no delta file was given')
+  const hash = sha3_256Stream()
+  const { matrices } = start
+  const lora = [start, ...differences].find((source) => source.lora !== null)?.lora ?? null
+  const values = async (at: number): Promise<Float32Array> => {
+    let sum = await start.values(at)
+    for (const difference of differences) sum = addScaled(sum, await difference.values(at), scale)
+    hash.update(bytesOf(sum))
+    return sum
   }
-  if (adapter === null) throw new NodeError('USAGE', 'no delta file was given')
-  await writePeftFolder(out, adapter, baseModel)
+  await writePeftFolder(out, { matrices, lora, values }, stack.baseModel)
   return {
     out,
-    elements: elementsOf(adapter),
+    elements: matrices.reduce((all, matrix) => all + elementsOfMatrix(matrix), 0),
     deltas: deltas.length,
-    adapterSha3: adapterSha3(flatten(adapter)),
+    adapterSha3: Buffer.from(hash.digest()).toString('hex'),
   }
+}
+
+/** Opens the delta at `at`, and with the first one what it starts from, and checks that they fit together. */
+async function openDelta(
+  { deltas, base, allowOtherBase = false }: ApplyOptions,
+  at: number,
+  stack: Stack,
+  closing: AsyncDisposableStack,
+): Promise<void> {
+  const path = deltas[at] ?? ''
+  const cursor = await DeltaCursor.open(path)
+  const delta = deltaSource(cursor)
+  closing.defer(() => delta.close())
+  stack.baseModel = cursor.metadata.base_model.id
+  if (cursor.metadata.content === 'adapter') {
+    if (at > 0 || base !== undefined) {
+      throw new NodeError(
+        'BAD_ADAPTER',
+        `${path} holds a whole adapter, not a difference: it cannot be added to another`,
+      )
+    }
+    stack.start = delta
+    return
+  }
+  if (stack.start === null) {
+    stack.start = await openBaseAdapter(requireBase(base, path), delta)
+    const { start } = stack
+    closing.defer(() => start.close())
+  }
+  if (at === 0 && !allowOtherBase) await checkBase(stack.start, cursor.metadata, path)
+  const fault = layoutDifference(stack.start, delta)
+  if (fault !== null) throw new NodeError('BAD_ADAPTER', `base and delta do not fit: ${fault}`)
+  stack.differences.push(delta)
 }
 
 function requireBase(base: string | undefined, path: string): string {
@@ -74,8 +119,8 @@ function requireBase(base: string | undefined, path: string): string {
   )
 }
 
-function checkBase(adapter: Adapter, metadata: DeltaMetadata, path: string): void {
-  const seen = adapterSha3(flatten(adapter))
+async function checkBase(base: AdapterSource, metadata: DeltaMetadata, path: string): Promise<void> {
+  const seen = await sourceSha3(base)
   if (seen !== metadata.state_before) {
     throw new NodeError(
       'BAD_ADAPTER',
@@ -100,11 +145,12 @@ export interface ImportOptions {
   readonly now: Date
 }
 
-/** Writes a PEFT folder as a DELTA file with `content: adapter`; returns the file's bytes. */
+/** Writes a PEFT folder as a DELTA file with `content: adapter`, matrix by matrix; returns the file's bytes. */
 export async function importAdapter(options: ImportOptions): Promise<number> {
   const { dir, out, job, baseModel, dtype, compression, identity, now } = options
-  const adapter = await readPeftFolder(dir)
-  const after = adapterSha3(flatten(adapter))
+  await using closing = new AsyncDisposableStack()
+  const adapter = await openPeftFolder(dir)
+  closing.defer(() => adapter.close())
   const metadata: DeltaMetadata = {
     worker_id: identity?.peerId ?? 'import',
     job,
@@ -118,14 +164,15 @@ export async function importAdapter(options: ImportOptions): Promise<number> {
     loss: null,
     reward_mean: null,
     base_model: baseModel,
-    state_before: adapterSha3(new Float32Array(elementsOf(adapter))),
-    state_after: after,
+    state_before: zerosSha3(adapter.matrices),
+    state_after: await sourceSha3(adapter),
     trace_sha3_256: null,
     attestation: { type: 'none' },
     binding: null,
     content: 'adapter',
     lora: adapter.lora,
   }
-  const file = { metadata, matrices: adapter.matrices, dtype, compression }
-  return writeDeltaFile(out, identity === undefined ? file : { ...file, identity })
+  const matrices = adapter.matrices.map((matrix, at) => ({ ...matrix, values: () => adapter.values(at) }))
+  const file = { metadata, matrices, dtype, compression }
+  return await writeDeltaFile(out, identity === undefined ? file : { ...file, identity })
 }

@@ -8,10 +8,10 @@ import { copyFile, mkdir, open, readdir, rename, rm, stat, type FileHandle } fro
 import { join } from 'node:path'
 import { loraScale, readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from '@gym-node/gspo'
 import { NodeError } from '../errors.ts'
-import type { AdapterMatrix } from './adapter.ts'
+import type { MatrixRecord } from './adapter.ts'
 import { MAX_SIDE_FILE_BYTES, MERGE_COPY_BYTES } from './defaults.ts'
 import { refuseExisting } from './delta-file.ts'
-import { readPeftFolder, type PeftAdapter } from './peft-folder.ts'
+import { openPeftFolder, type PeftSource } from './peft-folder.ts'
 import { addToStored, type StoredFloat } from './stored-floats.ts'
 
 /** What `mergeAdapter` did. */
@@ -22,45 +22,51 @@ export interface Merged {
   readonly bytes: number
 }
 
+/** A matrix of the adapter: what is known of it, and its place there. */
+interface PairHalf extends MatrixRecord {
+  readonly at: number
+}
+
 interface LoraPair {
-  readonly a: AdapterMatrix
-  readonly b: AdapterMatrix
+  readonly a: PairHalf
+  readonly b: PairHalf
 }
 
 /** The A and B of every layer, by the name of the weight they change. Throws NodeError BAD_ADAPTER when one is alone. */
-function pairsOf(adapter: PeftAdapter): Map<string, LoraPair> {
-  const matrices = new Map(adapter.matrices.map((matrix) => [matrix.name, matrix]))
+function pairsOf({ matrices }: PeftSource): Map<string, LoraPair> {
+  const halves = new Map(matrices.map(({ name, shape }, at) => [name, { name, shape, at }]))
   const pairs = new Map<string, LoraPair>()
-  for (const a of adapter.matrices) {
+  for (const a of halves.values()) {
     if (!a.name.endsWith('.lora_A.weight')) continue
     const module = a.name.slice('base_model.model.'.length, -'.lora_A.weight'.length)
-    const b = matrices.get(a.name.replace(/\.lora_A\.weight$/, '.lora_B.weight'))
+    const b = halves.get(a.name.replace(/\.lora_A\.weight$/, '.lora_B.weight'))
     if (b === undefined)
       throw new NodeError('BAD_ADAPTER', `the adapter has ${a.name} but no lora_B beside it`)
     pairs.set(`${module}.weight`, { a, b })
   }
-  if (pairs.size * 2 !== adapter.matrices.length) {
+  if (pairs.size * 2 !== matrices.length) {
     throw new NodeError(
       'BAD_ADAPTER',
-      `the adapter has ${adapter.matrices.length} matrices, but only ${pairs.size} pairs`,
+      `the adapter has ${matrices.length} matrices, but only ${pairs.size} pairs`,
     )
   }
   return pairs
 }
 
 /** s B A for one layer, row-major [out, in], in double precision. */
-export function loraProduct({ a, b }: LoraPair, scale: number): Float64Array {
+async function loraProduct(adapter: PeftSource, { a, b }: LoraPair, scale: number): Promise<Float64Array> {
   const [rank = 0, columns = 0] = a.shape
   const [rows = 0] = b.shape
+  const [left, right] = [await adapter.values(b.at), await adapter.values(a.at)]
   const product = new Float64Array(rows * columns)
   for (let row = 0; row < rows; row += 1) {
     const target = product.subarray(row * columns, (row + 1) * columns)
     for (let k = 0; k < rank; k += 1) {
-      const factor = scale * (b.values[row * rank + k] ?? 0)
+      const factor = scale * (left[row * rank + k] ?? 0)
       if (factor === 0) continue
       const from = k * columns
       for (let column = 0; column < columns; column += 1) {
-        target[column] = (target[column] ?? 0) + factor * (a.values[from + column] ?? 0)
+        target[column] = (target[column] ?? 0) + factor * (right[from + column] ?? 0)
       }
     }
   }
@@ -102,8 +108,7 @@ async function mergeShard(
   source: string,
   target: string,
   header: SafetensorsHeader,
-  pairs: ReadonlyMap<string, LoraPair>,
-  scale: number,
+  productOf: (name: string) => Promise<Float64Array> | null,
 ): Promise<number> {
   const from = await open(source)
   try {
@@ -121,11 +126,11 @@ async function mergeShard(
       let merged = 0
       const entries = [...header.tensors].sort(([, left], [, right]) => left.offset - right.offset)
       for (const [name, entry] of entries) {
-        const pair = pairs.get(name)
-        if (pair === undefined) continue
+        const product = await productOf(name)
+        if (product === null) continue
         await copyTo(entry.offset)
         const stored = await readExactly(from, entry.offset, entry.byteLength)
-        await to.writeFile(addToStored(stored, storedType(entry, name), loraProduct(pair, scale), name))
+        await to.writeFile(addToStored(stored, storedType(entry, name), product, name))
         position = entry.offset + entry.byteLength
         merged += 1
       }
@@ -173,7 +178,9 @@ export interface MergeOptions {
 /** Merges. Throws NodeError OUTPUT_EXISTS, FILE_NOT_FOUND or BAD_ADAPTER (a layer that the model lacks, another shape or type). */
 export async function mergeAdapter({ model, adapter, out }: MergeOptions): Promise<Merged> {
   await refuseExisting(out)
-  const peft = await readPeftFolder(adapter)
+  await using closing = new AsyncDisposableStack()
+  const peft = await openPeftFolder(adapter)
+  closing.defer(() => peft.close())
   const { rank, alpha, use_rslora: useRslora } = peft.lora
   const scale = loraScale({ rank, alpha, useRslora, targets: [] })
   const pairs = pairsOf(peft)
@@ -205,8 +212,12 @@ export async function mergeAdapter({ model, adapter, out }: MergeOptions): Promi
     await copySideFiles(model, unfinished)
     let merged = 0
     let bytes = 0
+    const productOf = (name: string): Promise<Float64Array> | null => {
+      const pair = pairs.get(name)
+      return pair === undefined ? null : loraProduct(peft, pair, scale)
+    }
     for (const [shard, header] of headers) {
-      merged += await mergeShard(join(model, shard), join(unfinished, shard), header, pairs, scale)
+      merged += await mergeShard(join(model, shard), join(unfinished, shard), header, productOf)
       bytes += (await stat(join(unfinished, shard))).size
     }
     await rename(unfinished, out)

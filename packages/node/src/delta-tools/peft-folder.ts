@@ -5,14 +5,15 @@ import { join } from 'node:path'
 import {
   LORA_TARGETS,
   loraTargetOf,
-  readAdapterFolder,
+  openAdapterFolder,
   readSafetensorsHeader,
   writeAdapterFolder,
 } from '@gym-node/gspo'
 import type { AdapterLayout, LoraConfig, LoraTarget } from '@gym-node/gspo'
 import type { DeltaLora } from '@gym-node/wire'
 import { messageOf, NodeError } from '../errors.ts'
-import { byName, flatten, type Adapter } from './adapter.ts'
+import { byName, type Adapter } from './adapter.ts'
+import { elementsOfMatrix, readWhole, type AdapterSource } from './adapter-source.ts'
 
 const WEIGHTS = 'adapter_model.safetensors'
 const CONFIG = 'adapter_config.json'
@@ -74,14 +75,23 @@ async function layoutOf(dir: string): Promise<AdapterLayout> {
   return { tensors: placed, length }
 }
 
-/** An adapter and the model it was made for, as the folder names it. */
+/** An open adapter and the model it was made for, as the folder names it. */
+export interface PeftSource extends AdapterSource {
+  readonly lora: DeltaLora
+  readonly baseModel: string
+}
+
+/** An adapter in memory and the model it was made for. */
 export interface PeftAdapter extends Adapter {
   readonly lora: DeltaLora
   readonly baseModel: string
 }
 
-/** Reads a folder. Throws NodeError FILE_NOT_FOUND or BAD_ADAPTER, or GspoError BAD_SAFETENSORS or BAD_ADAPTER. */
-export async function readPeftFolder(dir: string): Promise<PeftAdapter> {
+/**
+ * Opens a folder; its settings, names and shapes are checked, numbers when they are read. Throws NodeError
+ * FILE_NOT_FOUND or BAD_ADAPTER, or GspoError BAD_SAFETENSORS or BAD_ADAPTER.
+ */
+export async function openPeftFolder(dir: string): Promise<PeftSource> {
   const config = await readConfig(dir)
   const { r, lora_alpha: alpha, use_rslora: rslora = false, base_model_name_or_path: baseModel } = config
   if (
@@ -98,26 +108,43 @@ export async function readPeftFolder(dir: string): Promise<PeftAdapter> {
   const layout = await layoutOf(dir)
   const targets = targetsOf(layout.tensors.map(({ name }) => name))
   const lora: LoraConfig = { rank: r, alpha, useRslora: rslora, targets }
-  const flat = await readAdapterFolder(dir, { layout, lora })
-  const matrices = layout.tensors.map(({ name, shape, offset }) => {
-    if (shape[name.endsWith('.lora_A.weight') ? 0 : 1] !== r) {
-      throw new NodeError(
-        'BAD_ADAPTER',
-        `${dir}: ${name} has shape [${shape.join(', ')}], which is not of rank ${r}`,
-      )
-    }
-    return { name, shape: [...shape], values: flat.slice(offset, offset + shape[0] * shape[1]) }
-  })
+  const wrong = layout.tensors.find(({ name, shape }) => shape[name.endsWith('.lora_A.weight') ? 0 : 1] !== r)
+  if (wrong !== undefined) {
+    throw new NodeError(
+      'BAD_ADAPTER',
+      `${dir}: ${wrong.name} has shape [${wrong.shape.join(', ')}], which is not of rank ${r}`,
+    )
+  }
+  const folder = await openAdapterFolder(dir, { layout, lora })
   return {
-    matrices,
+    matrices: layout.tensors.map(({ name, shape }) => ({ name, shape: [...shape] })),
+    values: (at) => folder.values(at),
+    close: () => folder.close(),
     lora: { rank: r, alpha, use_rslora: rslora, target_modules: targets },
     baseModel: typeof baseModel === 'string' ? baseModel : '',
   }
 }
 
-/** Writes a folder that transformers and vLLM load. Throws NodeError BAD_ADAPTER when the LoRA settings are unknown. */
-export async function writePeftFolder(dir: string, adapter: Adapter, baseModel: string): Promise<void> {
-  const { lora, matrices } = adapter
+/** Reads a whole folder; throws as `openPeftFolder` and for numbers that are not finite. */
+export async function readPeftFolder(dir: string): Promise<PeftAdapter> {
+  const source = await openPeftFolder(dir)
+  try {
+    const { matrices } = await readWhole(source)
+    return { matrices, lora: source.lora, baseModel: source.baseModel }
+  } finally {
+    await source.close()
+  }
+}
+
+/**
+ * Writes a folder that transformers and vLLM load, one matrix in memory at a time; `values` is asked for each once, in
+ * order. Throws NodeError BAD_ADAPTER when the LoRA settings are unknown, GspoError FILE_UNWRITABLE.
+ */
+export async function writePeftFolder(
+  dir: string,
+  { lora, matrices, values }: Omit<AdapterSource, 'close'>,
+  baseModel: string,
+): Promise<void> {
   if (lora === null) {
     throw new NodeError(
       'BAD_ADAPTER',
@@ -125,14 +152,14 @@ export async function writePeftFolder(dir: string, adapter: Adapter, baseModel: 
     )
   }
   let offset = 0
-  const tensors = matrices.map(({ name, shape, values }) => {
-    const [rows = 0, columns = 0] = shape
-    const tensor = { name, shape: [rows, columns] as const, offset }
-    offset += values.length
+  const tensors = matrices.map((matrix) => {
+    const [rows = 0, columns = 0] = matrix.shape
+    const tensor = { name: matrix.name, shape: [rows, columns] as const, offset }
+    offset += elementsOfMatrix(matrix)
     return tensor
   })
   const targets = targetsOf(matrices.map(({ name }) => name))
-  await writeAdapterFolder(dir, flatten(adapter), {
+  await writeAdapterFolder(dir, (at) => values(at), {
     layout: { tensors, length: offset },
     lora: { rank: lora.rank, alpha: lora.alpha, useRslora: lora.use_rslora, targets },
     baseModel,

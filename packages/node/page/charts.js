@@ -338,7 +338,7 @@ function options(spec, sync, box, onZoom, onCursor) {
   return {
     width: Math.max(50, box.clientWidth),
     height: Math.max(50, box.clientHeight),
-    padding: [8, 16, 0, 0],
+    padding: [8, 16, 6, 0],
     legend: { show: false },
     scales: { x: { time: false }, y: spec.range === undefined ? {} : { range: spec.range } },
     axes: [
@@ -349,7 +349,7 @@ function options(spec, sync, box, onZoom, onCursor) {
         grid: { show: false },
         values: (_plot, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? shortOrPlain(tick) : '')),
       },
-      { ...axis, size: 50, space: 34, values: (_plot, ticks) => ticks.map((tick) => spec.format(tick)) },
+      { ...axis, size: 56, space: 34, values: (_plot, ticks) => ticks.map((tick) => spec.format(tick)) },
     ],
     series: [{}, ...series],
     bands,

@@ -302,6 +302,10 @@ describe('the colours of the dashboard', () => {
         for (const ground of ['ground', 'surface']) {
           const ratio = contrast(colours[ink] ?? '', colours[ground] ?? '')
           assert.ok(ratio >= 4.5, `${theme}: ${ink} on ${ground} has contrast ${ratio.toFixed(2)}`)
+          const wash = colours[`${ink}-wash`]
+          if (wash === undefined) continue
+          const washed = contrast(colours[ink] ?? '', blend(wash, colours[ground] ?? ''))
+          assert.ok(washed >= 4.5, `${theme}: ${ink} on its wash on ${ground} has ${washed.toFixed(2)}`)
         }
       }
     }
@@ -326,6 +330,16 @@ async function readThemes(): Promise<Record<'light' | 'dark', Record<string, str
 function contrast(a: string, b: string): number {
   const [low, high] = [luminance(a), luminance(b)].sort((x, y) => x - y)
   return ((high ?? 0) + 0.05) / ((low ?? 0) + 0.05)
+}
+
+/** `#rrggbbaa` over `#rrggbb`. */
+function blend(over: string, under: string): string {
+  const alpha = parseInt(over.slice(7, 9), 16) / 255
+  const mixed = [1, 3, 5].map((i) => {
+    const [top, bottom] = [over, under].map((colour) => parseInt(colour.slice(i, i + 2), 16))
+    return Math.round(alpha * (top ?? 0) + (1 - alpha) * (bottom ?? 0))
+  })
+  return `#${mixed.map((value) => value.toString(16).padStart(2, '0')).join('')}`
 }
 
 function luminance(colour: string): number {

@@ -156,6 +156,12 @@ export class DialTargets {
   /** At debug, as absent peers are normal; what an operator must mend is said once, as a warning. */
   #onFailed(target: Target, addresses: readonly string[], cause: unknown): void {
     const { counters, logger, isPrivate } = this.#o
+    if (isOwnAddress(cause)) {
+      // One list of bootstrap addresses for all nodes of a ring holds each node's own.
+      logger.debug({ addresses }, 'this address is this node itself, and is not dialled again')
+      this.#targets.delete(target.name)
+      return
+    }
     const why = counters.failed(cause)
     const advice = target.warned ? null : dialAdvice(why, target, isPrivate)
     if (advice === null) {
@@ -193,6 +199,13 @@ export function dialAdvice(
     case 'other':
       return 'this bootstrap address cannot be dialled; dialling goes on'
   }
+}
+
+/** libp2p names this case in the message only, and may wrap it. */
+function isOwnAddress(thrown: unknown): boolean {
+  if (!(thrown instanceof Error)) return false
+  if (thrown instanceof AggregateError && thrown.errors.some(isOwnAddress)) return true
+  return /dial self/.test(thrown.message) || isOwnAddress(thrown.cause)
 }
 
 /** Others spoke of it, and nobody here has met it. */

@@ -142,6 +142,7 @@ export class RingNode implements Ring {
     this.#paths = new PathMeter({
       self: this.peerId,
       peers: () => this.#mesh.peers,
+      isMember: (peer) => peer === this.peerId || this.#isMember(peer),
       measure: (peer, signal) => built.ping.ping(peerIdFromString(peer), { signal }),
       tell: (peer, message) => this.#mesh.send(peer, message),
       onChanged: (paths) => this.#post({ on: 'paths', paths }),

@@ -156,6 +156,7 @@ describe('the path meter', () => {
   it('tells the highest rate of the last rounds beside the least time', async () => {
     const told: unknown[] = []
     const meter = new PathMeter({
+      isMember: () => false,
       self: 'x',
       peers: () => ['y', 'z'],
       measure: async () => 20,

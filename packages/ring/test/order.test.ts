@@ -158,6 +158,15 @@ describe('the table of paths', () => {
     for (let k = 0; k < 1_000; k += 1) paths.note(`x${k}`, [])
     assert.ok(paths.table.size <= 256)
   })
+
+  it('keeps the rows of members when strangers without number tell theirs', () => {
+    const paths = new Paths((peer) => peer === 'member')
+    paths.note('member', [['a', 1, null]])
+    paths.note('first stranger', [['a', 1, null]])
+    for (let i = 0; i < 1000; i++) paths.note(`stranger ${i}`, [['a', 1, null]])
+    assert.equal(paths.table.size, 256)
+    assert.ok(paths.table.has('member') && !paths.table.has('first stranger'))
+  })
 })
 
 describe('the path meter', () => {
@@ -168,6 +177,7 @@ describe('the path meter', () => {
     const ids = ['x', 'y', 'z']
     for (const self of ids) {
       const meter: PathMeter = new PathMeter({
+        isMember: () => false,
         self,
         peers: () => ids.filter((id) => id !== self),
         measure: async (peer) => (peer === 'z' || self === 'z' ? 100 : 5),

@@ -71,7 +71,7 @@ export class Network {
     const { node, transports } = built
     this.#p = parts
     this.#reach = new ReachService({ node, counters, onRejected })
-    this.#relays = new RelayKeeper({ node, transports, logger })
+    this.#relays = new RelayKeeper({ node, transports, logger, named: peersOf(options.relays ?? []) })
     const { isAllowed, isMember } = parts
     this.#puncher =
       built.punchPort === null
@@ -249,4 +249,9 @@ export class Network {
   get #listening(): string[] {
     return this.#p.built.transports.getAddrs().map((address) => address.toString())
   }
+}
+
+/** The peer ids at the ends of addresses; of those without one nothing. */
+function peersOf(addresses: readonly string[]): string[] {
+  return addresses.flatMap((address) => /\/p2p\/([^/]+)$/.exec(address)?.[1] ?? [])
 }

@@ -30,6 +30,8 @@ export interface PathMeterOptions {
   readonly measure: (peer: string, signal: AbortSignal) => Promise<number>
   readonly tell: (peer: string, message: PathsMessage) => void
   readonly onChanged: (paths: PathTable) => void
+  /** whether a peer is in the view that this node is in, or is this node */
+  readonly isMember: (peer: string) => boolean
 }
 
 interface Samples {
@@ -43,7 +45,7 @@ interface Samples {
 /** Call `look` about once a second. */
 export class PathMeter {
   readonly #o: PathMeterOptions
-  readonly #paths = new Paths()
+  readonly #paths: Paths
   readonly #samples = new Map<string, Samples>()
   readonly #told = new Set<string>()
   #row: ReadonlyMap<string, PathClaim> = new Map()
@@ -51,6 +53,7 @@ export class PathMeter {
 
   constructor(options: PathMeterOptions) {
     this.#o = options
+    this.#paths = new Paths(options.isMember)
   }
 
   /** Measures whoever is due, forgets whoever is gone, tells what has changed. */

@@ -4,7 +4,7 @@ import type { PathClaim, PathTable } from './order.ts'
 /** Paths that one row may name: a view has at most this many members. */
 export const MAX_ROW = 256
 
-/** Rows kept; those of peers heard longest ago go first. */
+/** Rows kept; of peers that are not in the ring those heard longest ago go first. */
 const MAX_ROWS = 256
 
 /** Round-trip times beyond this say nothing more about the order: a minute is as far as ten seconds. */
@@ -22,6 +22,12 @@ export type PathEntry = readonly [peer: string, ms: number, bytesPerMs: number |
 /** Rows by peer. */
 export class Paths {
   readonly #rows = new Map<string, ReadonlyMap<string, PathClaim>>()
+  readonly #isMember: (peer: string) => boolean
+
+  /** `isMember`: peers whose rows strangers cannot push out; a row is told anew only when it changes. */
+  constructor(isMember: (peer: string) => boolean = () => false) {
+    this.#isMember = isMember
+  }
 
   get table(): PathTable {
     return this.#rows
@@ -35,8 +41,10 @@ export class Paths {
     const before = this.#rows.get(peer)
     this.#rows.delete(peer)
     this.#rows.set(peer, next)
-    const [oldest] = this.#rows.keys()
-    if (oldest !== undefined && this.#rows.size > MAX_ROWS) this.#rows.delete(oldest)
+    if (this.#rows.size > MAX_ROWS) {
+      const oldest = [...this.#rows.keys()].find((known) => !this.#isMember(known))
+      if (oldest !== undefined) this.#rows.delete(oldest)
+    }
     return before === undefined || differs(before, next)
   }
 }

@@ -14,6 +14,8 @@ const HOP_PROTOCOL = '/libp2p/circuit/relay/0.2.0/hop'
 export interface RelayKeeperOptions {
   readonly node: Libp2p
   readonly transports: TransportManager
+  /** ids of the relays that its operator has named: they come first, and have a place beside others */
+  readonly named: readonly string[]
   readonly logger: RingLogger
 }
 
@@ -46,14 +48,17 @@ export class RelayKeeper {
   async keep(): Promise<void> {
     const { node } = this.#o
     const places = this.places
-    if (places.size >= RELAY_PLACES) return
+    const isNamed = (peer: PeerId): boolean => this.#o.named.includes(peer.toString())
+    const connected = node.getPeers()
+    // Anybody can call itself a relay and be there first: that must not keep this node from those it was told of.
+    const wanted = [...connected.filter(isNamed), ...connected.filter((peer) => !isNamed(peer))]
     const now = performance.now()
-    for (const peer of node.getPeers()) {
+    for (const peer of wanted) {
       const name = peer.toString()
+      if (this.places.size >= RELAY_PLACES && !isNamed(peer)) break
       const attempt = this.#attempts.get(name)
       if (places.has(name) || attempt?.busy === true || now < (attempt?.nextAt ?? 0)) continue
       if (!(await this.#isRelay(peer))) continue
-      if (this.places.size >= RELAY_PLACES) return
       await this.#take(peer, attempt?.waitMs ?? RELAY_RETRY_MIN_MS)
     }
     for (const [name, { nextAt, busy }] of this.#attempts) {

@@ -68,10 +68,11 @@ export function promptsAtOnce(request: MemoryRequest, demand: DecodingDemand): n
   const { promptLength, completionLength, group, maxRows } = demand
   const wanted = Math.max(Math.floor(maxRows / group), 1)
   if (limitBytes === undefined) return wanted
-  // A prompt is there once until its group is.
+  // A prompt is there once until its group is. It has places of its own, and at worst each row a copy of it.
+  const promptPlaces = Math.ceil(promptLength / CACHE_BLOCK_TOKENS) * CACHE_BLOCK_TOKENS
   const each = Math.max(
     prefillBytes(config, promptLength),
-    group * sequenceBytes(config, promptLength + completionLength),
+    group * sequenceBytes(config, promptPlaces + completionLength),
   )
   const available = limitBytes * (1 - MEMORY_RESERVE) - residentBytes(request)
   const fitting = Math.floor(available / each)

@@ -1,5 +1,6 @@
 /** Autoregressive decoding over a compiled decoding graph; see `KvCache` for what is kept. */
 import { levelsFeed, MASKED } from './batch.ts'
+import { blockCosts, planBlocks, type DecodingBlocks } from './decoding-blocks.ts'
 import type { Feed, Session } from './engine/engine.ts'
 import { GspoError } from './errors.ts'
 import type { ModelConfig } from './models/config.ts'
@@ -7,7 +8,7 @@ import { KvCache } from './kv-cache.ts'
 import { LEVELS_INPUT, stepMaskName } from './models/decode-graph.ts'
 import { CHUNK_TOKENS } from './models/delta-rule.ts'
 import { LINEAR_INPUTS } from './models/training-graph.ts'
-import { gatherBlocks, RecurrentStates } from './recurrent-states.ts'
+import { gatherBlocks, gatherInto, RecurrentStates } from './recurrent-states.ts'
 import type { Decoding, DecodingRoom, PartSums } from './policy-types.ts'
 
 /** What decoding needs from its policy. */
@@ -46,8 +47,12 @@ function inverseOf(temperature: number): Feed {
 class CachedDecoding implements Decoding {
   logits = new Float32Array(0)
   private readonly host: DecodingHost
-  /** For each row: padding on its left, in cache places. */
-  private padding: number[]
+  /** For each prompt: padding on its left, in cache places. */
+  private readonly padding: readonly number[]
+  /** For each row: its prompt. */
+  private promptOf: readonly number[]
+  /** How rows lie in the engine's; some are there twice. */
+  private blocks: DecodingBlocks
   /** What layers of linear attention keep; empty without. */
   private states: RecurrentStates
   private readonly cache: KvCache
@@ -61,20 +66,20 @@ class CachedDecoding implements Decoding {
     this.feeds = { ...host.adapter }
     const longest = Math.max(...prompts.map((prompt) => prompt.length))
     this.padding = prompts.map((prompt) => longest - prompt.length)
+    this.promptOf = prompts.map((_, prompt) => prompt)
+    this.blocks = { members: 1, prompts: this.promptOf, rows: this.promptOf }
     this.cache = new KvCache(host.config, prompts.length, room)
     this.states = new RecurrentStates(host.config, prompts.length)
   }
 
   get rows(): number {
-    return this.padding.length
+    return this.promptOf.length
   }
 
   async prefill(prompts: readonly Int32Array[]): Promise<void> {
     const length = Math.max(...prompts.map((prompt) => prompt.length))
     const ids = new Int32Array(this.rows * length)
     for (const [row, prompt] of prompts.entries()) ids.set(prompt, (row + 1) * length - prompt.length)
-    // A place that nobody sees stands in for the empty cache: engines do not agree on tensors without elements.
-    this.cache.reserve(1)
     // Linear attention takes a chunk at a time.
     const most = this.host.config.linear === null ? length : CHUNK_TOKENS
     for (let start = 0; start < length; start += most) {
@@ -84,6 +89,7 @@ class CachedDecoding implements Decoding {
         part.set(ids.subarray(row * length + start, row * length + start + queries), row * queries)
       await this.run(part, queries)
     }
+    this.cache.endPrompts()
   }
 
   async probabilities(temperature: number): Promise<Float32Array> {
@@ -124,10 +130,14 @@ class CachedDecoding implements Decoding {
     this.checkOpen()
     if (rows.some((row) => !Number.isInteger(row) || row < 0 || row >= this.rows))
       throw new GspoError('BAD_BATCH', `select of rows ${rows.join(', ')} out of ${this.rows}`)
-    this.cache.select(rows)
-    this.states = this.states.select(rows)
-    this.logits = gatherBlocks(this.logits, rows, this.host.config.vocabSize)
-    this.padding = rows.map((row) => this.padding[row] ?? 0)
+    const { config } = this.host
+    const places = this.firstPlaces()
+    this.promptOf = rows.map((row) => this.promptOf[row] ?? 0)
+    this.blocks = planBlocks(this.promptOf, blockCosts(config, this.cache.extent.promptFilled))
+    const moved = this.blocks.rows.map((row) => places[rows[row] ?? 0] ?? 0)
+    this.cache.select(moved, this.blocks)
+    this.states = this.states.select(moved)
+    this.logits = gatherBlocks(this.logits, rows, config.vocabSize)
   }
 
   close(): void {
@@ -135,38 +145,43 @@ class CachedDecoding implements Decoding {
     this.cache.clear()
   }
 
+  /** Runs `queries` new tokens of each row: ids [rows, queries]. */
   private async run(ids: Int32Array, queries: number): Promise<void> {
     this.checkOpen()
     const { config, session } = this.host
-    const rows = this.rows
-    const end = this.cache.filled + queries
+    const { promptFilled, filled, promptPlaces, places } = this.cache.extent
+    const end = promptFilled + filled + queries
     if (end > config.maxPositions)
       throw new GspoError('BAD_BATCH', `${end} tokens; the model takes ${config.maxPositions} at most`)
     const { cos, sin } = this.host.ropeTables(end)
     const { feeds } = this
-    Object.assign(feeds, this.cache.inputs(), this.states.current(), {
-      ids: { dims: [rows, queries], values: ids },
-      positions: { dims: [rows * queries, 1], values: this.positions(queries) },
+    const { members, prompts, rows: rowOf } = this.blocks
+    const slots = rowOf.length
+    const placed = new Int32Array(slots * queries)
+    gatherInto(placed, ids, rowOf, queries)
+    Object.assign(feeds, this.cache.current, this.states.current(), {
+      ids: { dims: [slots, queries], values: placed },
+      positions: { dims: [slots * queries, 1], values: this.positions(queries) },
       last_rows: {
-        dims: [rows],
-        values: Int32Array.from({ length: rows }, (_, row) => (row + 1) * queries - 1),
+        dims: [this.rows],
+        values: Int32Array.from(this.firstPlaces(), (place) => (place + 1) * queries - 1),
       },
       cos,
       sin,
     })
     for (const window of new Set(config.windows))
       feeds[stepMaskName(window)] = {
-        dims: [rows, 1, 1, queries, this.cache.capacity + queries],
+        dims: [prompts.length, 1, members, 1, queries, promptPlaces + places + queries],
         values: this.mask(queries, window),
       }
     if (config.linear !== null) {
-      feeds[LINEAR_INPUTS.isToken] = { dims: [rows * queries, 1], values: this.isToken(queries) }
+      feeds[LINEAR_INPUTS.isToken] = { dims: [slots * queries, 1], values: this.isToken(queries) }
       feeds[LEVELS_INPUT] = levelsFeed(queries)
     }
-    if (this.logits.length !== rows * config.vocabSize)
-      this.logits = new Float32Array(rows * config.vocabSize)
+    if (this.logits.length !== this.rows * config.vocabSize)
+      this.logits = new Float32Array(this.rows * config.vocabSize)
     await session.run(feeds, {
-      logits: { dims: [rows, config.vocabSize], values: this.logits },
+      logits: { dims: [this.rows, config.vocabSize], values: this.logits },
       cache: this.cache.fresh(queries),
       ...this.states.next(),
     })
@@ -174,34 +189,55 @@ class CachedDecoding implements Decoding {
     this.cache.append(queries)
   }
 
+  /** Where each row lies first. */
+  private firstPlaces(): number[] {
+    const places = new Array<number>(this.rows).fill(-1)
+    for (const [place, row] of this.blocks.rows.entries()) if (places[row] === -1) places[row] = place
+    return places
+  }
+
+  /** Padding of the row in each place. */
+  private paddings(): number[] {
+    return this.blocks.rows.map((row) => this.padding[this.promptOf[row] ?? 0] ?? 0)
+  }
+
   private positions(queries: number): Int32Array {
-    const positions = new Int32Array(this.rows * queries)
-    for (const [row, padding] of this.padding.entries())
+    const { promptFilled, filled } = this.cache.extent
+    const positions = new Int32Array(this.blocks.rows.length * queries)
+    for (const [place, padding] of this.paddings().entries())
       for (let i = 0; i < queries; i++)
-        positions[row * queries + i] = Math.max(this.cache.filled + i - padding, 0)
+        positions[place * queries + i] = Math.max(promptFilled + filled + i - padding, 0)
     return positions
   }
 
-  /** [rows, queries]: 0 at a prompt's padding. */
+  /** [places, queries]: 0 at a prompt's padding. */
   private isToken(queries: number): Float32Array {
-    return Float32Array.from({ length: this.rows * queries }, (_, at) =>
-      this.cache.filled + (at % queries) < (this.padding[Math.floor(at / queries)] ?? 0) ? 0 : 1,
-    )
+    const { promptFilled, filled } = this.cache.extent
+    const isToken = new Float32Array(this.blocks.rows.length * queries)
+    for (const [place, padding] of this.paddings().entries())
+      for (let i = 0; i < queries; i++)
+        isToken[place * queries + i] = promptFilled + filled + i < padding ? 0 : 1
+    return isToken
   }
 
-  /** [rows, queries, capacity + queries]: cache places of the row's tokens, and new tokens up to the query. */
+  /** [places, queries, prompt places + places + queries]: the row's tokens before, and new ones up to the query. */
   private mask(queries: number, window: number | null): Float32Array {
-    const { capacity, filled } = this.cache
-    const seen = capacity + queries
-    const mask = new Float32Array(this.rows * queries * seen).fill(MASKED)
-    for (const [row, padding] of this.padding.entries())
+    const { promptFilled, promptPlaces, filled, places } = this.cache.extent
+    const known = promptPlaces + places
+    const seen = known + queries
+    const before = promptFilled + filled
+    const mask = new Float32Array(this.blocks.rows.length * queries * seen).fill(MASKED)
+    for (const [row, padding] of this.paddings().entries())
       for (let query = 0; query < queries; query++) {
         const at = (row * queries + query) * seen
-        const place = filled + query
-        const first = Math.max(padding, window === null ? 0 : place - window + 1)
-        mask.fill(0, at + Math.min(first, filled), at + filled)
-        const firstNew = Math.max(first - filled, 0)
-        if (firstNew <= query) mask.fill(0, at + capacity + firstNew, at + capacity + query + 1)
+        const first = Math.max(padding, window === null ? 0 : before + query - window + 1)
+        const show = (start: number, from: number, count: number): void => {
+          const visible = Math.max(first - from, 0)
+          if (visible < count) mask.fill(0, at + start + visible, at + start + count)
+        }
+        show(0, 0, promptFilled)
+        show(promptPlaces, promptFilled, filled)
+        show(known, before, query + 1)
       }
     return mask
   }

@@ -1,158 +1,137 @@
 /**
- * Keys and values of softmax attention while decoding, in plain typed arrays. Memory for all tokens to come is taken
- * once where the caller says how many, and rows and places move inside it: new arrays every few tokens would cost page
- * faults, and garbage collections beside the engine's threads.
+ * Keys and values of softmax attention while decoding: of prompts, of which all rows of a block see one copy, and of what
+ * each row has had since. While prompts run through the model they are rows like others; `endPrompts` sets them apart.
  */
 import { CACHE_BLOCK_TOKENS } from './defaults.ts'
+import type { DecodingBlocks } from './decoding-blocks.ts'
 import type { Feed } from './engine/engine.ts'
+import { KvStore, type StoreSizes } from './kv-store.ts'
 import type { ModelConfig } from './models/config.ts'
 import { cacheNames } from './models/decode-graph.ts'
 import type { DecodingRoom } from './policy-types.ts'
 
-/** The cache of all layers of softmax attention, each [rows, kvHeads, capacity, size], `filled` of it with tokens. */
+/** The cache of all layers of softmax attention. */
 export class KvCache {
-  /** Tokens that each row has. */
-  filled = 0
-  private readonly config: ModelConfig
+  private readonly sizes: StoreSizes
   private readonly layers: readonly number[]
   private readonly room: DecodingRoom
-  private rows: number
-  /** Places for tokens of each row, in whole blocks. */
-  private places = 0
-  /** For each layer keys, then values; the front of each is used. */
-  private memory: Float32Array[] = []
+  private prompts: KvStore
+  private own: KvStore
+  /** Prompt of each block. */
+  private promptOf: readonly number[]
   private feeds: Readonly<Record<string, Feed>> = {}
   private target: Feed = { dims: [0], values: new Float32Array(0) }
 
-  constructor(config: ModelConfig, rows: number, room: DecodingRoom) {
-    this.config = config
+  /** A block of one row for each prompt; no tokens yet. */
+  constructor(config: ModelConfig, prompts: number, room: DecodingRoom) {
+    const { kvHeads, headSize } = config
     this.layers = config.linearLayers.flatMap((isLinear, layer) => (isLinear ? [] : [layer]))
-    this.rows = rows
+    this.sizes = { arrays: 2 * this.layers.length, kvHeads, headSize }
     this.room = room
+    this.promptOf = Array.from({ length: prompts }, (_, prompt) => prompt)
+    const shape = { blocks: prompts, members: 1, places: 1 }
+    // A place that nobody sees stands in for what is empty: engines do not agree on tensors without elements.
+    this.prompts = new KvStore(this.sizes, shape, { rows: 0, places: 0 })
+    this.own = new KvStore(this.sizes, { ...shape, places: CACHE_BLOCK_TOKENS }, { rows: 0, places: 0 })
+    this.feeds = this.inputs()
   }
 
-  get capacity(): number {
-    return this.places
+  /** Tokens of each prompt and of each row since, and the places that there are for them. */
+  get extent(): { promptFilled: number; promptPlaces: number; filled: number; places: number } {
+    const { prompts, own } = this
+    return {
+      promptFilled: prompts.filled,
+      promptPlaces: prompts.shape.places,
+      filled: own.filled,
+      places: own.shape.places,
+    }
   }
 
-  /** The graph's inputs; the same objects until rows or capacity change, so that an engine wraps them once. */
-  inputs(): Readonly<Record<string, Feed>> {
+  /** The graph's inputs; the same objects until rows or places change, so that an engine wraps them once. */
+  get current(): Readonly<Record<string, Feed>> {
     return this.feeds
   }
 
-  /** Where a step of `queries` tokens is to write its keys and values: [2 * layers, rows, kvHeads, queries, size]. */
+  /** Where a step of `queries` tokens is to write its keys and values: [2 * layers, blocks, kvHeads, members, queries, size]. */
   fresh(queries: number): Feed {
-    const { kvHeads, headSize } = this.config
-    const dims = [2 * this.layers.length, this.rows, kvHeads, queries, headSize]
+    const { arrays, kvHeads, headSize } = this.sizes
+    const { blocks, members } = this.own.shape
+    const dims = [arrays, blocks, kvHeads, members, queries, headSize]
     if (this.target.dims.length !== dims.length || this.target.dims.some((size, axis) => size !== dims[axis]))
       this.target = { dims, values: new Float32Array(dims.reduce((product, size) => product * size, 1)) }
     return this.target
   }
 
-  /** Makes room for `tokens` places, in blocks so that growing is rare and the engine sees few different sizes. */
-  reserve(tokens: number): void {
-    if (tokens <= this.places) return
-    const places = Math.ceil(tokens / CACHE_BLOCK_TOKENS) * CACHE_BLOCK_TOKENS
-    const same = Array.from({ length: this.rows }, (_, row) => row)
-    this.arrange(same, places)
-  }
-
-  /** Keeps these rows, in this order; a row may come several times. */
-  select(rows: readonly number[]): void {
-    this.arrange(rows, this.places)
-  }
-
   /** Takes what a step wrote to `fresh` behind the tokens that are there. */
   append(queries: number): void {
-    const fresh = this.target.values
-    this.reserve(this.filled + queries)
-    const { kvHeads, headSize } = this.config
-    const blocks = this.rows * kvHeads
-    const width = queries * headSize
-    for (const [index, cache] of this.memory.entries()) {
-      const base = index * blocks * width
-      for (let block = 0; block < blocks; block++) {
-        const to = (block * this.places + this.filled) * headSize
-        const from = base + block * width
-        // An element loop: for the few dozen numbers of one token it is faster than subarray and set.
-        if (width <= 256) for (let i = 0; i < width; i++) cache[to + i] = fresh[from + i]
-        else cache.set(fresh.subarray(from, from + width), to)
-      }
-    }
-    this.filled += queries
+    this.reserve(this.own.filled + queries)
+    this.own.append(this.target.values, queries)
+  }
+
+  /** What has been fed so far were the prompts. */
+  endPrompts(): void {
+    const { blocks } = this.own.shape
+    this.prompts = this.own
+    this.own = new KvStore(
+      this.sizes,
+      { blocks, members: 1, places: CACHE_BLOCK_TOKENS },
+      { rows: this.room.rows, places: inBlocks(this.room.tokens - this.prompts.filled) },
+    )
+    this.feeds = this.inputs()
+  }
+
+  /** Row `to` of these blocks gets what row `rows[to]` has; each block sees its prompt. */
+  select(rows: readonly number[], { members, prompts }: DecodingBlocks): void {
+    const { places } = this.own.shape
+    this.own.arrange(rows, { blocks: prompts.length, members, places })
+    const isSame =
+      prompts.length === this.promptOf.length && prompts.every((prompt, at) => prompt === this.promptOf[at])
+    if (!isSame)
+      this.prompts.arrange(
+        prompts.map((prompt) => this.promptOf.indexOf(prompt)),
+        { ...this.prompts.shape, blocks: prompts.length },
+      )
+    this.promptOf = prompts
+    this.feeds = this.inputs()
   }
 
   /** Lets go of the memory. */
   clear(): void {
-    this.memory = []
+    const none = { blocks: 0, members: 0, places: 0 }
+    this.prompts = this.own = new KvStore(this.sizes, none, { rows: 0, places: 0 })
     this.feeds = {}
   }
 
-  /** Moves the tokens of `rows` to where they lie with this order and capacity, inside the same memory where that works. */
-  private arrange(rows: readonly number[], places: number): void {
-    const { kvHeads, headSize } = this.config
-    const length = rows.length * kvHeads * places * headSize
-    const order = moveOrder(rows)
-    // One after the other, so that never two copies of all caches are alive.
-    for (let index = 0; index < 2 * this.layers.length; index++) {
-      const from = this.memory[index]
-      const fits = from !== undefined && length <= from.length && order !== undefined
-      const to = fits ? from : new Float32Array(Math.max(length, this.roomLength()))
-      if (from !== undefined) this.move(from, to, rows, places, order === 'up')
-      this.memory[index] = to
-    }
-    this.rows = rows.length
-    this.places = places
-    const dims = [rows.length, kvHeads, places, headSize]
+  /** Makes room for `tokens` tokens a row, in steps so that growing is rare and the engine sees few different sizes. */
+  private reserve(tokens: number): void {
+    const { shape } = this.own
+    if (tokens <= shape.places) return
+    const same = Array.from({ length: shape.blocks * shape.members }, (_, row) => row)
+    this.own.arrange(same, { ...shape, places: inBlocks(tokens) })
+    this.feeds = this.inputs()
+  }
+
+  private inputs(): Record<string, Feed> {
     const feeds: Record<string, Feed> = {}
+    const [prompts, own] = [this.prompts.feeds(), this.own.feeds()]
     for (const [index, layer] of this.layers.entries()) {
       const names = cacheNames(layer)
-      const front = (of: number): Feed => ({
-        dims,
-        values: this.memory[of]?.subarray(0, length) ?? new Float32Array(0),
-      })
-      feeds[names.keys] = front(2 * index)
-      feeds[names.values] = front(2 * index + 1)
+      for (const [offset, part] of (['keys', 'values'] as const).entries()) {
+        const [prompt, row] = [prompts[2 * index + offset], own[2 * index + offset]]
+        if (prompt !== undefined) feeds[names.prompt[part]] = withoutMembers(prompt)
+        if (row !== undefined) feeds[names.own[part]] = row
+      }
     }
-    this.feeds = feeds
-  }
-
-  private move(
-    from: Float32Array,
-    to: Float32Array,
-    rows: readonly number[],
-    places: number,
-    isUpwards: boolean,
-  ): void {
-    const { kvHeads, headSize } = this.config
-    const width = this.filled * headSize
-    const blocks = rows.length * kvHeads
-    for (let step = 0; step < blocks; step++) {
-      const block = isUpwards ? step : blocks - 1 - step
-      const row = Math.floor(block / kvHeads)
-      const source = ((rows[row] ?? 0) * kvHeads + (block % kvHeads)) * this.places * headSize
-      const target = block * places * headSize
-      if (from !== to) to.set(from.subarray(source, source + width), target)
-      else if (source !== target) to.copyWithin(target, source, source + width)
-    }
-  }
-
-  /** Numbers of one layer's keys when all rows and tokens that were announced are there. */
-  private roomLength(): number {
-    const { kvHeads, headSize } = this.config
-    const places = Math.ceil(this.room.tokens / CACHE_BLOCK_TOKENS) * CACHE_BLOCK_TOKENS
-    return this.room.rows * kvHeads * places * headSize
+    return feeds
   }
 }
 
-/**
- * In which order rows can move within their memory, to no smaller capacity, so that none overwrites another that is
- * still to move: `down` from the last where each moves towards the back or stays, `up` from the first where each moves
- * towards the front; undefined for neither.
- */
-function moveOrder(rows: readonly number[]): 'up' | 'down' | undefined {
-  const rises = (least: number): boolean =>
-    rows.every((row, to) => to === 0 || row - (rows[to - 1] ?? 0) >= least)
-  if (rises(0) && rows.every((row, to) => row <= to)) return 'down'
-  return rises(1) ? 'up' : undefined
+/** Places for so many tokens. */
+function inBlocks(tokens: number): number {
+  return Math.max(Math.ceil(tokens / CACHE_BLOCK_TOKENS), 0) * CACHE_BLOCK_TOKENS
+}
+
+/** Blocks of one member without that axis. */
+function withoutMembers({ dims: [blocks = 0, kvHeads = 0, , places = 0, size = 0], values }: Feed): Feed {
+  return { dims: [blocks, kvHeads, places, size], values }
 }

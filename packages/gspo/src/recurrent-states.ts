@@ -63,9 +63,19 @@ export function gatherBlocks(
   size: number,
 ): Float32Array<ArrayBuffer> {
   const gathered = new Float32Array(blocks.length * size)
-  for (const [to, from] of blocks.entries())
-    gathered.set(values.subarray(from * size, (from + 1) * size), to * size)
+  gatherInto(gathered, values, blocks, size)
   return gathered
+}
+
+/** As `gatherBlocks`, into `target`. */
+export function gatherInto(
+  target: Float32Array | Int32Array,
+  values: Float32Array | Int32Array,
+  blocks: readonly number[],
+  size: number,
+): void {
+  for (const [to, from] of blocks.entries())
+    target.set(values.subarray(from * size, (from + 1) * size), to * size)
 }
 
 function emptyBuffers(config: ModelConfig, rows: number): StateBuffer[] {

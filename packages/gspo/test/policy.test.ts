@@ -133,6 +133,31 @@ describe('policy', () => {
     decoding.close()
   })
 
+  it('groups that finish unevenly, some of their rows computed twice, give what each row gives alone', async () => {
+    // Prompts so long that a copy of one costs more than a row: of 3 rows and 1, then of 2 and 1.
+    const prompts = [100, 90].map((length) =>
+      Int32Array.from({ length }, (_, i) => 3 + ((7 * i + length) % 90)),
+    )
+    const token = (step: number, row: number): number => 5 + 4 * step + row
+    const rowsOf = (step: number): readonly number[] => (step < 10 ? [0, 1, 2, 3] : [3, 0, 2])
+    const promptOf = [0, 0, 1, 0]
+    const decoding = await policy.startDecoding(prompts)
+    decoding.select(promptOf)
+    for (let step = 0; step < 20; step++) {
+      if (step === 10) decoding.select(rowsOf(step))
+      await decoding.step(Int32Array.from(rowsOf(step), (row) => token(step, row)))
+    }
+    assert.equal(decoding.rows, 3)
+    const { vocabSize } = policy.model
+    for (const [index, row] of rowsOf(19).entries()) {
+      const alone = await policy.startDecoding([prompts[promptOf[row] ?? 0] ?? Int32Array.of()])
+      for (let step = 0; step < 20; step++) await alone.step(Int32Array.of(token(step, row)))
+      close(decoding.logits.subarray(index * vocabSize, (index + 1) * vocabSize), alone.logits, 1e-4)
+      alone.close()
+    }
+    decoding.close()
+  })
+
   it('an adapter whose B is zero changes nothing, and initial ones repeat with their seed', async () => {
     const fresh = policy.initialAdapter(7)
     assert.deepEqual(fresh, policy.initialAdapter(7))

@@ -1,4 +1,4 @@
-/** Attention cores: over prompts shared by groups of completions (training), and over a KV cache (decoding). */
+/** Attention cores: over prompts shared by groups of completions, in training and over a KV cache. */
 import { addDims, mulDims, type Dim } from '../graph/dims.ts'
 import type { GraphBuilder } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
@@ -109,23 +109,33 @@ export function groupAttention(
   }
 }
 
-/** Sizes of a decoding step: R rows, Q new tokens each, M places in the cache. */
+/**
+ * Sizes of a decoding step: B blocks of G rows each that share a prompt, Q new tokens a row, N places for the prompt and
+ * M for what came after it.
+ */
 export interface CacheDims {
-  readonly rows: Dim
+  readonly blocks: Dim
+  readonly members: Dim
   readonly queries: Dim
-  readonly cached: Dim
+  readonly promptPlaces: Dim
+  readonly places: Dim
 }
 
-/** The cache of one layer: [R, kvHeads, M, size], owned and filled by the caller. */
+/** The cache of one layer, owned and filled by the caller. */
 export interface LayerCache {
+  /** [B, kvHeads, N, size] */
+  readonly promptKeys: Tensor
+  readonly promptValues: Tensor
+  /** [B, kvHeads, G, M, size] */
   readonly keys: Tensor
   readonly values: Tensor
 }
 
 /**
- * Two-part attention: new tokens see the cache and one another, joined in the softmax, so that the cache is read
- * and never copied. `masksOf` gives [R, 1, 1, Q, M + Q]; `onNew` is handed the new keys and values
- * [R, kvHeads, Q, size] of each layer.
+ * Attention of new tokens over three parts, joined in the softmax: their block's prompt, of which there is one copy that
+ * all its rows see in one product; what their row has in the cache; and one another. The cache is read and never copied.
+ * Tokens: [B * G * Q]. `masksOf` gives [B, 1, G, 1, Q, N + M + Q]; `onNew` is handed the new keys and values
+ * [B, kvHeads, G, Q, size] of each layer.
  */
 export function cachedAttention(
   g: GraphBuilder,
@@ -137,39 +147,52 @@ export function cachedAttention(
 ): AttentionCore {
   const { kvHeads, headSize } = config
   const share = config.heads / kvHeads
-  const { rows, queries, cached } = dims
+  const { blocks, members, queries, promptPlaces, places } = dims
   const alpha = 1 / Math.sqrt(headSize)
-  const seen = addDims(cached, queries)
+  const rowQueries = mulDims(share, queries)
+  const known = addDims(promptPlaces, places)
+  const seen = addDims(known, queries)
+  const perRow = (last: Dim): Dim[] => [blocks, kvHeads, members, rowQueries, last]
+  const perBlock = (last: Dim): Dim[] => [blocks, kvHeads, mulDims(members, rowQueries), last]
+  const perQuery = (last: Dim): Dim[] => [blocks, kvHeads, members, share, queries, last]
+
+  /** Tokens [B * G * Q, heads * size] to [B, kvHeads, G, perKv * Q, size]. */
   const toHeads = (x: Tensor, perKv: number): Tensor =>
-    g.reshape(g.transpose(g.reshape(x, [rows, queries, kvHeads, perKv, headSize]), [0, 2, 3, 1, 4]), [
-      rows,
-      kvHeads,
-      mulDims(perKv, queries),
-      headSize,
-    ])
+    g.reshape(
+      g.transpose(g.reshape(x, [blocks, members, queries, kvHeads, perKv, headSize]), [0, 3, 1, 4, 2, 5]),
+      [blocks, kvHeads, members, mulDims(perKv, queries), headSize],
+    )
   return (layer, heads) => {
     const cache = cacheOf(layer)
     const q = toHeads(heads.q, share)
     const keys = toHeads(heads.k, 1)
     const values = toHeads(heads.v, 1)
     onNew(layer, keys, values)
-    const oldScores = g.matmul(q, cache.keys, { transB: true, alpha })
-    const newScores = g.matmul(q, keys, { transB: true, alpha })
-    const scoreShape = [rows, kvHeads, share, queries, seen]
-    const scores = g.reshape(g.concat([oldScores, newScores], 3), scoreShape)
-    const weights = g.reshape(g.softmax(g.add(scores, masksOf(layer))), [
-      rows,
-      kvHeads,
-      mulDims(share, queries),
-      seen,
-    ])
+    const together = g.reshape(q, perBlock(headSize))
+    const promptScores = g.matmul(together, cache.promptKeys, { transB: true, alpha })
+    const scores = g.concat(
+      [
+        g.reshape(promptScores, perRow(promptPlaces)),
+        g.matmul(q, cache.keys, { transB: true, alpha }),
+        g.matmul(q, keys, { transB: true, alpha }),
+      ],
+      4,
+    )
+    const weights = g.reshape(
+      g.softmax(g.add(g.reshape(scores, perQuery(seen)), masksOf(layer))),
+      perRow(seen),
+    )
+    const promptWeights = g.reshape(g.slice(weights, 4, 0, promptPlaces), perBlock(promptPlaces))
     const mixed = g.add(
-      g.matmul(g.slice(weights, 3, 0, cached), cache.values),
-      g.matmul(g.slice(weights, 3, cached, seen), values),
+      g.reshape(g.matmul(promptWeights, cache.promptValues), perRow(headSize)),
+      g.add(
+        g.matmul(g.slice(weights, 4, promptPlaces, known), cache.values),
+        g.matmul(g.slice(weights, 4, known, seen), values),
+      ),
     )
-    return g.reshape(
-      g.transpose(g.reshape(mixed, [rows, kvHeads, share, queries, headSize]), [0, 3, 1, 2, 4]),
-      [mulDims(rows, queries), config.heads * headSize],
-    )
+    return g.reshape(g.transpose(g.reshape(mixed, perQuery(headSize)), [0, 2, 4, 1, 3, 5]), [
+      mulDims(blocks, members, queries),
+      config.heads * headSize,
+    ])
   }
 }

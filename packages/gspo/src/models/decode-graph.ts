@@ -9,11 +9,19 @@ import { keptLinear } from './linear-core.ts'
 import { linearSizes } from './modules.ts'
 import { LINEAR_INPUTS, type ModelSource } from './training-graph.ts'
 
-const DIMS: CacheDims = { rows: 'R', queries: 'Q', cached: 'M' }
+const DIMS: CacheDims = { blocks: 'B', members: 'G', queries: 'Q', promptPlaces: 'N', places: 'M' }
 
-/** Names of a layer's cache inputs. */
-export function cacheNames(layer: number): { keys: string; values: string } {
-  return { keys: `keys_${layer}`, values: `values_${layer}` }
+/** Rows that run through the layers, in blocks. */
+const SLOTS = mulDims(DIMS.blocks, DIMS.members)
+
+/** Names of a layer's inputs with keys and values of tokens before: of the prompt, and of what came after it. */
+export function cacheNames(
+  layer: number,
+): Readonly<Record<'prompt' | 'own', { readonly keys: string; readonly values: string }>> {
+  return {
+    prompt: { keys: `prompt_keys_${layer}`, values: `prompt_values_${layer}` },
+    own: { keys: `keys_${layer}`, values: `values_${layer}` },
+  }
 }
 
 /** Names of a linear attention layer's state: inputs, and outputs with `next_` before them. */
@@ -58,11 +66,13 @@ export function stepMaskName(window: number | null): string {
 }
 
 /**
- * Outputs `logits` [R, vocab] of each row's last token and `cache` [2 * layers, R, kvHeads, Q, size]: the new
- * tokens' keys and values, layer by layer of those with softmax attention, keys first; for each layer of linear
- * attention next_recent_i [R, kernel - 1, channels] and next_memory_i [R, valueHeads, keySize, valueSize].
- * Inputs: ids [R, Q], positions [R * Q, 1], cos and sin, masks [R, 1, 1, Q, M + Q], keys_i and values_i, the adapter's matrices by
- * name; with linear attention recent_i and memory_i, is_token [R * Q, 1] and levels [Q, Q].
+ * New tokens of B blocks of G rows each, whose prompt is the same: see `CacheDims`. Outputs `logits` [R, vocab] of the
+ * tokens that `last_rows` picks and `cache` [2 * layers, B, kvHeads, G, Q, size]: the new tokens' keys and values, layer by
+ * layer of those with softmax attention, keys first; for each layer of linear attention
+ * next_recent_i [B * G, kernel - 1, channels] and next_memory_i [B * G, valueHeads, keySize, valueSize].
+ * Inputs: ids [B * G, Q], positions [B * G * Q, 1], last_rows [R], cos and sin, masks [B, 1, G, 1, Q, N + M + Q], the keys and
+ * values of each layer by `cacheNames`, the adapter's matrices by name; with linear attention recent_i and memory_i,
+ * is_token [B * G * Q, 1] and levels [Q, Q].
  */
 export function decodeGraph(source: ModelSource): Graph {
   const g = new GraphBuilder()
@@ -73,35 +83,42 @@ export function decodeGraph(source: ModelSource): Graph {
     weight: frozenWeights(g, checkpoint),
     adapter: separateMatrices(g, source.layout, source.lora),
   }
-  const { rows, queries, cached } = DIMS
-  const tokens = mulDims(rows, queries)
-  const ids = g.reshape(g.input('ids', [rows, queries], 'i32'), [tokens])
+  const { blocks, members, queries, promptPlaces, places } = DIMS
+  const tokens = mulDims(SLOTS, queries)
+  const ids = g.reshape(g.input('ids', [SLOTS, queries], 'i32'), [tokens])
   const half = Math.floor(config.headSize * config.rope.partialFactor) / 2
   const rope = {
     positions: g.input('positions', [tokens, 1], 'i32'),
     cos: g.input('cos', ['K', half]),
     sin: g.input('sin', ['K', half]),
   }
-  const cacheShape = [rows, config.kvHeads, cached, config.headSize]
+  const promptShape = [blocks, config.kvHeads, promptPlaces, config.headSize]
+  const ownShape = [blocks, config.kvHeads, members, places, config.headSize]
   const fresh: Tensor[] = []
   const attend = cachedAttention(
     g,
     config,
     DIMS,
     (layer) => {
-      const names = cacheNames(layer)
-      return { keys: g.input(names.keys, cacheShape), values: g.input(names.values, cacheShape) }
+      const { prompt, own } = cacheNames(layer)
+      return {
+        promptKeys: g.input(prompt.keys, promptShape),
+        promptValues: g.input(prompt.values, promptShape),
+        keys: g.input(own.keys, ownShape),
+        values: g.input(own.values, ownShape),
+      }
     },
     (layer) => {
       const name = stepMaskName(config.windows[layer] ?? null)
-      return g.input(name, [rows, 1, 1, queries, addDims(cached, queries)])
+      const seen = addDims(addDims(promptPlaces, places), queries)
+      return g.input(name, [blocks, 1, members, 1, queries, seen])
     },
     (_layer, keys, values) => fresh.push(keys, values),
   )
   const states: Record<string, Tensor> = {}
   const recur = keptRecurrence(context, states)
   const { hidden } = decoderStack(context, embed(context, ids), rope, { attend, recur })
-  const last = g.gatherRows(hidden, g.input('last_rows', [rows], 'i32'))
+  const last = g.gatherRows(hidden, g.input('last_rows', ['R'], 'i32'))
   const logits = g.matmul(last, headWeight(context, 'decode-head'), { transB: true })
   const cache = g.concat(
     fresh.map((part) => g.reshape(part, [1, ...part.shape])),
@@ -115,16 +132,16 @@ function keptRecurrence(context: LayerContext, states: Record<string, Tensor>): 
   const { g, config } = context
   const { linear } = config
   if (linear === null) return null
-  const { rows, queries } = DIMS
+  const { queries } = DIMS
   const core = keptLinear(
     context,
     linear,
-    { rows, chunks: 1, chunkLength: queries, levels: g.input(LEVELS_INPUT, [queries, queries]) },
+    { rows: SLOTS, chunks: 1, chunkLength: queries, levels: g.input(LEVELS_INPUT, [queries, queries]) },
     (layer) => {
       const names = stateNames(layer)
       return {
-        recent: g.input(names.recent, [rows, linear.kernel - 1, linearSizes(linear).channels]),
-        memory: g.input(names.memory, [rows, linear.valueHeads, linear.keySize, linear.valueSize]),
+        recent: g.input(names.recent, [SLOTS, linear.kernel - 1, linearSizes(linear).channels]),
+        memory: g.input(names.memory, [SLOTS, linear.valueHeads, linear.keySize, linear.valueSize]),
       }
     },
     (layer, { recent, memory }) => {
@@ -133,5 +150,5 @@ function keptRecurrence(context: LayerContext, states: Record<string, Tensor>): 
       states[`next_${names.memory}`] = memory
     },
   )
-  return { core, isToken: g.input(LINEAR_INPUTS.isToken, [mulDims(rows, queries), 1]) }
+  return { core, isToken: g.input(LINEAR_INPUTS.isToken, [mulDims(SLOTS, queries), 1]) }
 }

@@ -4,20 +4,15 @@ import { INT8_PARTS, codeInt8, decodeInt8 } from './int8.ts'
 
 /** The module's text. */
 export function kernelsText(): string {
-  const sums = [
-    ['send', 'send'],
-    ['pass', 'pass'],
-    ['product', 'product'],
-    ['quotient', 'quotient'],
-  ] as const
+  const sums = ['send', 'pass', 'product', 'quotient'] as const
   return [
     '(module (import "env" "memory" (memory 1))',
     ...INT8_PARTS,
-    ...sums.map(([name, sum]) => sumF32(`${name}F32`, sum)),
-    ...sums.map(([name, sum]) => codeBf16(`${name}Bf16`, sum, false)),
-    ...sums.map(([name, sum]) => codeBf16(`${name}Bf16Careful`, sum, true)),
+    ...sums.map((sum) => sumF32(`${sum}F32`, sum)),
+    ...sums.map((sum) => codeBf16(`${sum}Bf16`, sum, false)),
+    ...sums.map((sum) => codeBf16(`${sum}Bf16Careful`, sum, true)),
     decodeBf16(),
-    ...sums.map(([name, sum]) => codeInt8(`${name}Int8`, sum)),
+    ...sums.map((sum) => codeInt8(`${sum}Int8`, sum)),
     decodeInt8(),
     ')',
   ].join('\n')

@@ -40,15 +40,19 @@ export function advance(pointer: string, bytes: number): string {
   return set(pointer, op('i32.add', get(pointer), i32(bytes)))
 }
 
+/** Arithmetic on four floats. */
 export const add = (a: string, b: string): string => op('f32x4.add', a, b)
 export const sub = (a: string, b: string): string => op('f32x4.sub', a, b)
 export const mul = (a: string, b: string): string => op('f32x4.mul', a, b)
 export const div = (a: string, b: string): string => op('f32x4.div', a, b)
+/** Arithmetic on four integers, or on the bits of four floats. */
 export const addBits = (a: string, b: string): string => op('i32x4.add', a, b)
 export const subBits = (a: string, b: string): string => op('i32x4.sub', a, b)
 export const and = (a: string, b: string): string => op('v128.and', a, b)
 export const or = (a: string, b: string): string => op('v128.or', a, b)
+/** All bits of each lane that is a NaN. */
 export const isNaNs = (a: string): string => op('f32x4.ne', a, a)
+/** The upper sixteen bits of each lane, brought down. */
 export const upperHalf = (a: string): string => op('i32x4.shr_u', a, i32(16))
 
 /** Vector `k` of two of bf16 values as floats: each over sixteen zeros. One instruction, where extending takes two. */

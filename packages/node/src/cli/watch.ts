@@ -113,6 +113,8 @@ function topCommand(): Command {
     .action(async (flags: Flags) => {
       const stateDir = await loadStateDir(configSources(flags))
       const update = createLogUpdate(process.stdout)
+      // A dumb terminal would show the codes that move the cursor.
+      const redraws = process.stdout.isTTY && process.env['TERM'] !== 'dumb'
       await untilStopped(async (signal) => {
         for (;;) {
           const status = await fetchStatus(stateDir)
@@ -122,13 +124,13 @@ function topCommand(): Command {
               statusText(status, new Date()),
               ...(await rewardCurve(stateDir, process.stdout.columns || 80)),
             ].join('\n')
-            if (process.stdout.isTTY) update(text)
+            if (redraws) update(text)
             else print(`${text}\n`)
           }
           await sleep(TOP_INTERVAL_MS, undefined, { signal })
         }
       })
-      if (process.stdout.isTTY && flags.json !== true) update.done()
+      if (redraws && flags.json !== true) update.done()
     })
 }
 

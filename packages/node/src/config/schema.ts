@@ -56,7 +56,9 @@ const ringSchema = z.strictObject({
     .min(1)
     .max(1024)
     .default(2)
-    .describe('Members the ring needs before it trains. 1 trains alone.'),
+    .describe(
+      'Members that a new ring needs before it trains; 1 trains alone. One that has formed goes on with those that stay.',
+    ),
   quorum: z
     .enum(['majority', 'two-thirds', 'any'])
     .default('majority')

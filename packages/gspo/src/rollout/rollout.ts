@@ -1,7 +1,7 @@
 /**
- * Sampling groups of completions with the KV cache: every distinct prompt is prefilled once and its row is repeated
- * for the group; finished rows leave the batch at once. Each draw depends only on (seed, position, place in the group,
- * token), never on which rows are decoded together.
+ * Sampling groups of completions with the KV cache: every prompt is prefilled once and its row is repeated for the
+ * group, which sees one copy of the prompt's keys and values; finished rows leave the batch at once. Each draw depends
+ * only on (seed, position, place in the group, token), never on which rows are decoded together.
  */
 import { setImmediate as yieldToEvents } from 'node:timers/promises'
 import type { ResolvedConfig } from '../config.ts'

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { sha3_256 } from '@gym-node/wire'
 import { DEMO, settings, temporaryFolder, TestDaemon } from '../../../test/e2e/daemon-harness.ts'
+import { GOLDEN_MODEL } from './delta-tools-fixtures.ts'
 import { loadCheckpoint } from '../src/state/checkpoint.ts'
 import { openStateFolder, statePaths } from '../src/state/folder.ts'
 import { LAYOUT_VERSION } from '../src/state/migrations.ts'
@@ -75,7 +76,8 @@ describe('a state folder of layout version 1', () => {
     const root = await oldFolder(await temporaryFolder(t))
     const daemon = TestDaemon.start(t, root, [
       ...settings({
-        'train.model': DEMO,
+        // The folder was made with this one.
+        'train.model': GOLDEN_MODEL,
         'train.dataset': join(DEMO, 'train.jsonl'),
         'train.lora_rank': 1,
         'train.lora_targets': '[q_proj]',

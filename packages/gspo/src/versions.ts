@@ -1,11 +1,16 @@
 /** Versions of what computes a step, for traces: two equal sets on one machine give equal bits. */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { ONNX_RUNTIME, unavailable } from './engine/onnx-runtime.ts'
 
-/** ONNX Runtime. */
+/** ONNX Runtime. Throws ENGINE_UNAVAILABLE where it is not installed. */
 export function onnxVersions(): Record<string, string> {
   const require = createRequire(import.meta.url)
-  return { 'onnxruntime-node': versionIn(require.resolve('onnxruntime-node/package.json')) }
+  try {
+    return { [ONNX_RUNTIME]: versionIn(require.resolve(`${ONNX_RUNTIME}/package.json`)) }
+  } catch (cause) {
+    throw unavailable(cause)
+  }
 }
 
 /** Node, this package and the packages of an engine, by name. */

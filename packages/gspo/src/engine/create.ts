@@ -5,6 +5,7 @@ import { chooseEngine, reasonForProcessor, type EngineDemand } from './choose.ts
 import type { Engine, WeightHolding } from './engine.ts'
 import { findGpu, type GpuSearch } from './gpu.ts'
 import { createOnnxCpuEngine } from './onnx-cpu.ts'
+import { loadOnnxRuntime } from './onnx-runtime.ts'
 import { createOnnxWebgpuEngine } from './onnx-webgpu.ts'
 import { createTfjsEngine } from './tfjs.ts'
 
@@ -22,7 +23,7 @@ export async function createEngine(name: EngineName, options: EngineOptions): Pr
     case 'auto':
       return createBestEngine(options)
     case 'onnx-cpu':
-      return createOnnxCpuEngine(options)
+      return createLoadedCpuEngine(options)
     case 'onnx-webgpu':
       return createOnnxWebgpuEngine(options)
     case 'tfjs':
@@ -35,10 +36,16 @@ export function weightsOf(name: EngineName): WeightHolding {
   return name === 'tfjs' ? 'copied' : 'mapped'
 }
 
+/** A library that does not load shows here and not at the first step. */
+async function createLoadedCpuEngine({ threads }: EngineOptions): Promise<Engine> {
+  await loadOnnxRuntime()
+  return createOnnxCpuEngine({ threads })
+}
+
 /** A GPU where there is one and the model is worth it, else the processor; its note says why. */
 async function createBestEngine({ threads, demand, searchGpu = findGpu }: EngineOptions): Promise<Engine> {
-  const onProcessor = (reason: string, isWarning: boolean): Engine =>
-    withReason(createOnnxCpuEngine({ threads }), reason, isWarning)
+  const onProcessor = async (reason: string, isWarning: boolean): Promise<Engine> =>
+    withReason(await createLoadedCpuEngine({ threads }), reason, isWarning)
   const reason = demand === undefined ? 'nothing is known of the model' : reasonForProcessor(demand)
   if (demand === undefined || reason !== null) return onProcessor(reason ?? '', false)
   const choice = chooseEngine(demand, await searchGpu())

@@ -11,6 +11,7 @@ import { lowerToOnnx } from '../onnx/lower.ts'
 import type { CompileOptions, Feed, Session } from './engine.ts'
 import { bindFeeds, checkIndices, indexBounds, type IndexBound } from './feeds.ts'
 import { mappingAdvice } from './mapping-limit.ts'
+import { loadOnnxRuntime } from './onnx-runtime.ts'
 
 /** What is worth more than one thread. */
 const PRODUCTS: ReadonlySet<OpKind> = new Set(['matmul', 'groupMatmul', 'groupOuter'])
@@ -23,7 +24,7 @@ export interface OnnxSessionOptions extends CompileOptions {
   readonly isStage?: boolean
 }
 
-/** Compiles a graph; throws ENGINE_FAILED with the runtime's message. */
+/** Compiles a graph; throws ENGINE_FAILED with the runtime's message, or ENGINE_UNAVAILABLE where it does not load. */
 export async function compileOnnx(
   graph: Graph,
   { provider, threads, weights, isStage = false }: OnnxSessionOptions,
@@ -32,7 +33,7 @@ export async function compileOnnx(
   // A small graph beside the model's: threads of its own would take the cores from the model's, which wait spinning.
   const ownThreads = graph.tensors.some(({ op }) => PRODUCTS.has(op.kind)) ? threads : 1
   const model = lowerToOnnx(graph, folder, { weights, provider })
-  const { InferenceSession, Tensor } = await import('onnxruntime-node')
+  const { InferenceSession, Tensor } = await loadOnnxRuntime()
   const session = await InferenceSession.create(model, {
     // What WebGPU cannot run falls back to the CPU by itself.
     executionProviders: [provider],

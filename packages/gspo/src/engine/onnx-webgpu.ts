@@ -3,6 +3,7 @@ import { GspoError } from '../errors.ts'
 import { GraphBuilder } from '../graph/graph.ts'
 import { onnxVersions } from '../versions.ts'
 import type { Engine } from './engine.ts'
+import { loadOnnxRuntime } from './onnx-runtime.ts'
 import { compileOnnx, type OnnxSessionOptions } from './onnx-session.ts'
 
 /** Threads for what falls back to the CPU. */
@@ -10,6 +11,7 @@ type Options = Pick<OnnxSessionOptions, 'threads'>
 
 /** An engine on the first GPU found; throws ENGINE_UNAVAILABLE where there is none that computes rightly. */
 export async function createOnnxWebgpuEngine({ threads }: Options): Promise<Engine> {
+  await loadOnnxRuntime()
   const engine: Engine = {
     name: 'onnx-webgpu',
     note: { text: 'onnx-webgpu, the first device that WebGPU found', isWarning: false },

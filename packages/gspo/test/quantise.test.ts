@@ -107,6 +107,28 @@ describe('a 4-bit policy', () => {
     await rm(folder, { recursive: true, force: true })
   })
 
+  it('is refused where a weight has no code, instead of computing with another number', async () => {
+    const other = path.join(folder, 'damaged')
+    await cp(MODEL, other, { recursive: true })
+    const file = path.join(other, 'model.safetensors')
+    const { tensors } = decodeSafetensors(await readFile(path.join(MODEL, 'model.safetensors')))
+    for (const [name, bad] of [
+      ['model.layers.1.mlp.down_proj.weight', NaN],
+      ['lm_head.weight', -Infinity],
+    ] as const) {
+      const damaged = [...tensors].map(([tensor, { shape, values }]) => {
+        const copy = values.slice()
+        if (tensor === name) copy[77] = bad
+        return [tensor, { shape, values: copy }] as const
+      })
+      await writeFile(file, encodeSafetensors(damaged))
+      await assert.rejects(
+        loadPolicy({ modelDir: other, lora: LORA, engine: 'auto', threads: 1, use4bit: true }),
+        { code: 'BAD_SAFETENSORS', message: new RegExp(`${name} holds ${bad}`) },
+      )
+    }
+  })
+
   it('trains with the head’s 8-bit codes where that is asked for, in parts of the vocabulary too', async () => {
     const other = path.join(folder, 'head')
     await cp(MODEL, other, { recursive: true })

@@ -196,6 +196,7 @@ class PreparedFile {
     const offset = this.align()
     let done = 0
     for await (const values of readFloats(source, block)) {
+      checkFinite(source, values)
       const part = quantise(values, block)
       scales.set(part.scales, done)
       done += part.scales.length
@@ -218,6 +219,19 @@ class PreparedFile {
     this.end = Math.ceil(this.end / ALIGNMENT) * ALIGNMENT
     return this.end
   }
+}
+
+/** Codes cannot say NaN or infinity: they would stand for other numbers, and the model compute with these without a word. */
+function checkFinite({ file, name }: WeightSource, values: Float32Array): void {
+  // 0 times a number is 0, times anything else NaN: one multiplication a weight.
+  let zero = 0
+  for (let i = 0; i < values.length; i++) zero += 0 * values[i]
+  if (zero === 0) return
+  const bad = values.find((value) => !Number.isFinite(value))
+  throw new GspoError(
+    'BAD_SAFETENSORS',
+    `${file}: ${name} holds ${bad}, which has no 4-bit form: the file is damaged, or was saved in too narrow a type; download it again`,
+  )
 }
 
 /** A tensor's values as float32, in chunks of at most CHUNK_ELEMENTS numbers, each a multiple of `unit` but for the last. */

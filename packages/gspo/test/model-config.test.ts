@@ -23,6 +23,18 @@ describe('model configuration', () => {
     assert.deepEqual(config.windows, [null, null])
   })
 
+  it("takes Mixtral's and Mistral's own defaults, where a missing window is not one of null", () => {
+    // MixtralConfig() and MistralConfig() of transformers 5.18.
+    const mixtral = parseModelConfig(
+      { ...MINIMAL, architectures: ['MixtralForCausalLM'], num_local_experts: 2, num_experts_per_tok: 1 },
+      {},
+    )
+    assert.deepEqual([mixtral.normEpsilon, mixtral.rope.theta, mixtral.windows], [1e-5, 1e6, [null, null]])
+    const mistral = { ...MINIMAL, architectures: ['MistralForCausalLM'] }
+    assert.deepEqual(parseModelConfig(mistral, {}).windows, [4096, 4096])
+    assert.deepEqual(parseModelConfig({ ...mistral, sliding_window: null }, {}).windows, [null, null])
+  })
+
   it('takes end tokens from generation_config.json first, one or many', () => {
     const both = parseModelConfig({ ...MINIMAL, eos_token_id: 5 }, { eos_token_id: [6, 7] })
     assert.deepEqual(both.eosTokenIds, [6, 7])

@@ -13,6 +13,11 @@ export class ConfigReader {
     this.file = file
   }
 
+  /** Whether the key is there at all, be it null. */
+  has(key: string): boolean {
+    return key in this.values
+  }
+
   /** A number; absent is an error without a default. */
   number(key: string, missing?: number): number {
     const value = this.values[key] ?? missing

@@ -3,11 +3,24 @@ import { GspoError } from '../errors.ts'
 import type { ConfigReader } from './config-reader.ts'
 import type { Family, LinearAttentionConfig, MoeConfig, RopeConfig } from './config.ts'
 
+/** The rotary base of a file that does not say: the configuration classes' own. */
+function defaultTheta(family: Family): number {
+  return family === 'mixtral' ? 1e6 : 1e4
+}
+
+/** The window of a file without the key, which means another thing than null: MistralConfig's own. */
+const MISTRAL_WINDOW = 4096
+
 /** transformers 5 has `rope_parameters`; 4 has `rope_theta` and `rope_scaling`, whose type is `rope_type` or `type`. */
-export function parseRope(reader: ConfigReader, maxPositions: number, rotary: number): RopeConfig {
+export function parseRope(
+  reader: ConfigReader,
+  family: Family,
+  maxPositions: number,
+  rotary: number,
+): RopeConfig {
   const rope = reader.section('rope_parameters') ?? reader.section('rope_scaling')
-  const theta =
-    rope?.number('rope_theta', reader.number('rope_theta', 10000)) ?? reader.number('rope_theta', 10000)
+  const outerTheta = reader.number('rope_theta', defaultTheta(family))
+  const theta = rope?.number('rope_theta', outerTheta) ?? outerTheta
   const outer = reader.number('partial_rotary_factor', rotary)
   const base = { theta, partialFactor: rope?.number('partial_rotary_factor', outer) ?? outer }
   const type = rope?.text('rope_type', rope.text('type', 'default')) ?? 'default'
@@ -48,7 +61,10 @@ export function parseRope(reader: ConfigReader, maxPositions: number, rotary: nu
 
 /** Mistral and Mixtral slide in every layer; Qwen only with use_sliding_window, from layer max_window_layers on. */
 export function parseWindows(reader: ConfigReader, family: Family, layers: number): (number | null)[] {
-  const size = reader.optionalNumber('sliding_window')
+  const size =
+    family === 'mistral' && !reader.has('sliding_window')
+      ? MISTRAL_WINDOW
+      : reader.optionalNumber('sliding_window')
   const kinds = reader.strings('layer_types')
   const isQwen = family === 'qwen2' || family === 'qwen3' || family === 'qwen3_moe'
   const isOn =

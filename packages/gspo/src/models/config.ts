@@ -161,7 +161,7 @@ export function parseModelConfig(config: unknown, generation: unknown): ModelCon
     heads,
     kvHeads: reader.size('num_key_value_heads', heads),
     headSize,
-    normEpsilon: reader.number('rms_norm_eps', 1e-6),
+    normEpsilon: reader.number('rms_norm_eps', family === 'mixtral' ? 1e-5 : 1e-6),
     // transformers leaves a key out where it equals the class's default, which is false for all families here.
     tiedHead: reader.flag('tie_word_embeddings', false),
     qkvBias: attentionBias,
@@ -170,7 +170,7 @@ export function parseModelConfig(config: unknown, generation: unknown): ModelCon
     qkNorm: isQwen3,
     attentionGate: isNext,
     zeroCentredNorms: isNext,
-    rope: parseRope(reader, maxPositions, isNext ? QWEN3_NEXT_ROTARY : 1),
+    rope: parseRope(reader, family, maxPositions, isNext ? QWEN3_NEXT_ROTARY : 1),
     windows: parseWindows(reader, family, layers),
     moeLayers: parseMoeLayers(reader, family, layers),
     moe: parseMoe(reader, family),

@@ -319,6 +319,11 @@ export function resolveConfig(config: unknown): ResolvedConfig {
     )
   if (resolved.use_8bit_head && !resolved.use_4bit)
     throw new GspoError('BAD_CONFIG', 'use_8bit_head is true without use_4bit: set both, or neither')
+  if (resolved.loss_type === 'cispo' && resolved.epsilon_high < 1)
+    throw new GspoError(
+      'BAD_CONFIG',
+      `loss_type cispo cuts ratios at epsilon_high itself, which is ${resolved.epsilon_high}: below 1 it cuts nearly every one; set epsilon_high, such as 5 (ScaleRL, arXiv 2510.13786)`,
+    )
   const decays = resolved.lr_scheduler_type === 'linear' || resolved.lr_scheduler_type === 'cosine'
   if (decays && resolved.max_steps === undefined)
     throw new GspoError(

@@ -39,6 +39,10 @@ describe('resolveConfig', () => {
       /<=2147483647\n.*rewards\[0\]\.timeout_ms/,
     )
   })
+  it('wants an epsilon_high of its own for cispo, which cuts ratios at it and not at 1 more', () => {
+    refuses({ loss_type: 'cispo' }, /epsilon_high itself, which is 0\.0004/)
+    assert.equal(resolveConfig({ ...minimal, loss_type: 'cispo', epsilon_high: 5 }).epsilon_high, 5)
+  })
   it('wants max_steps for a schedule that ends', () =>
     refuses({ lr_scheduler_type: 'cosine' }, /needs max_steps/))
   it('refuses an unknown reward and a reward option that does not exist', () => {

@@ -86,7 +86,8 @@ describe('spawnTrainer', () => {
     const trainer = await spawnTrainer(
       await rewardFile(
         'dies.ts',
-        'export default () => { console.error("out of luck"); process.kill(process.pid, "SIGKILL") }',
+        // The reward has a thread of its own, whose console the engine's thread writes out later.
+        'import { writeSync } from "node:fs"; export default () => { writeSync(2, "out of luck"); process.kill(process.pid, "SIGKILL") }',
       ),
     )
     const calls = [trainer.step(), trainer.readAdapter()]

@@ -8,8 +8,22 @@ import { METRICS, type MetricKey, type MetricSpec } from './metrics-catalogue.ts
 
 const MEMBER_STATES: readonly MemberStatus['state'][] = ['self', 'alive', 'suspect', 'lost']
 
-/** Part of the observatory in which something went wrong; the label of `gym_node_observe_faults_total`. */
-export type ObservePart = 'history' | 'stream' | 'http' | 'metrics' | 'status'
+/** Parts of the observatory in which something can go wrong; the label of `gym_node_observe_faults_total`. */
+const OBSERVE_PARTS = ['history', 'stream', 'http', 'metrics', 'status'] as const
+
+/** See OBSERVE_PARTS. */
+export type ObservePart = (typeof OBSERVE_PARTS)[number]
+
+/**
+ * Labelled counters that are there from the beginning, at zero: Prometheus' `increase` does not see a series appear, so
+ * an alert on the first delta that does not verify would never fire.
+ */
+const FROM_ZERO: readonly (readonly [MetricKey, string, readonly string[]])[] = [
+  ['deltas', 'verified', ['true', 'false']],
+  ['verdicts', 'result', ['accepted', 'rejected', 'unavailable']],
+  ['observeFaults', 'part', OBSERVE_PARTS],
+  ['errors', 'code', ['OTHER']],
+]
 
 /** Counts what happens and renders the scrape. */
 export class Metrics {
@@ -21,6 +35,8 @@ export class Metrics {
 
   constructor() {
     for (const spec of Object.values(METRICS)) this.#register(spec)
+    for (const [key, label, values] of FROM_ZERO)
+      for (const value of values) this.count(key, 0, { [label]: value })
     // The names process_* and nodejs_* are Prometheus' own convention; dashboards everywhere expect them as they are.
     collectDefaultMetrics({ register: this.registry })
   }

@@ -79,6 +79,9 @@ export const HEARTBEATS_PER_TIMEOUT = 5
 /** Ticks of the view machine per peer timeout: bounds how late a silence is noticed to 5 %. */
 export const TICKS_PER_TIMEOUT = 20
 
+/** Standing still for longer than this part of the peer timeout is not held against others: their signs wait unread. */
+export const STANDSTILLS_PER_TIMEOUT = 4
+
 /** How often is looked whose round-trip time is to be measured. */
 export const PATHS_LOOK_MS = 1_000
 

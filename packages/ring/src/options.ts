@@ -17,6 +17,12 @@ export function checkOptions(options: RingOptions): void {
   }
 }
 
+/** Whether a peer may take part, as the lists of allowed and denied peers say at this moment. */
+export function mayTakePart({ allow, deny }: Pick<RingOptions, 'allow' | 'deny'>, peer: string): boolean {
+  if (deny?.includes(peer) === true) return false
+  return allow === undefined || allow.includes(peer)
+}
+
 function requireRange(name: string, value: number, low: number, high: number): void {
   if (Number.isFinite(value) && value >= low && value <= high) return
   throw new RingError('BAD_ARGUMENT', `${name} is ${value}, expected ${low} to ${high}`)

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import type { Libp2p } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
 import * as defaults from './defaults.ts'
+import { AwakeClock } from './awake-clock.ts'
 import { EffectRunner } from './effects.ts'
 import { RingError } from './errors.ts'
 import { LinkService } from './link/link-service.ts'
@@ -22,12 +23,12 @@ import { Refusals } from './refusals.ts'
 import { RingEmitter } from './ring-emitter.ts'
 import { ChangeSignal } from './change-signal.ts'
 import { StateFetcher } from './sync/fetch.ts'
-import { StateSync } from './sync/state-sync.ts'
+import { markOf, StateSync } from './sync/state-sync.ts'
+import { mayTakePart } from './options.ts'
 import type { RequestOptions, Ring, RingEvents, RingOptions, RingStatus, RoundResult, View } from './types.ts'
 import { ViewDriver } from './view/driver.ts'
 import { ed25519Signer } from './view/ed25519-signer.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
-import type { Mark } from './view/messages.ts'
 import { describePeers, isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
 import { isParticipant } from './view/state.ts'
 import { decodeDurable } from './view/store-codec.ts'
@@ -59,6 +60,7 @@ export class RingNode implements Ring {
 
   constructor(options: RingOptions, built: BuiltNode, counters: NetCounters) {
     const { node } = built
+    const isAllowed = (peer: string): boolean => mayTakePart(options, peer)
     this.#o = options
     this.#limits = { ...defaults.DEFAULT_LIMITS, ...options.limits }
     this.#node = node
@@ -83,7 +85,7 @@ export class RingNode implements Ring {
       carrier: options.carrier ?? 'direct',
       sockets: options.sockets ?? defaults.DEFAULT_DIRECT_SOCKETS,
       listen: options.listen,
-      isAllowed: (peer) => this.#isAllowed(peer),
+      isAllowed,
       view: () => this.#effects.view,
       links: () => this.#effects.links,
       isPunched: (connection) => this.#network.isPunched(connection),
@@ -104,7 +106,7 @@ export class RingNode implements Ring {
       identity: options.identity,
       job: options.job,
       limits: this.#limits,
-      isAllowed: (peer) => this.#isAllowed(peer),
+      isAllowed,
       open: (peer, protocol, signal) => this.#mesh.openStream(peer, protocol, signal),
       onRejected: (error) => this.#count(error),
     })
@@ -122,7 +124,7 @@ export class RingNode implements Ring {
       counters,
       waitsForHolePunch: options.network?.holePunching === true,
       isPrivate: options.network?.swarmKey !== undefined,
-      isAllowed: (peer) => this.#isAllowed(peer),
+      isAllowed,
       isMember: (peer) => this.#isMember(peer),
       handlers: {
         onConnected: (peer) => {
@@ -156,7 +158,7 @@ export class RingNode implements Ring {
       counters,
       logger: options.logger,
       isObserver: options.role === 'observer',
-      isAllowed: (peer) => this.#isAllowed(peer),
+      isAllowed,
       isMember: (peer) => this.#isMember(peer),
       onRejected: (error) => this.#count(error),
       onVerdict: (verdict) => this.#emitter.emit('reachability', verdict),
@@ -209,6 +211,7 @@ export class RingNode implements Ring {
     const o = this.#o
     const durable = decodeDurable(await o.store.load())
     const held = this.#runner.restore((await o.store.loadResult?.()) ?? null)
+    const clock = new AwakeClock(o.peerTimeoutMs / defaults.STANDSTILLS_PER_TIMEOUT)
     const machine = new ViewMachine(
       {
         self: this.peerId,
@@ -224,10 +227,11 @@ export class RingNode implements Ring {
         stragglerMs: this.#limits.stragglerMs,
       },
       { durable, held },
-      this.#mark(),
-      performance.now(),
+      markOf(this.#o.state),
+      clock.now(),
     )
     this.#driver = new ViewDriver(machine, o.store, {
+      now: () => clock.now(),
       resultBytes: () => this.#runner.heldBytes,
       onEffect: (effect) => this.#effects.run(effect),
       onChanged: () => this.#changes.notify(),
@@ -283,7 +287,7 @@ export class RingNode implements Ring {
     const driver = await this.#participating()
     for (;;) {
       signal?.throwIfAborted()
-      await driver.post({ on: 'state', state: this.#mark() })
+      await driver.post({ on: 'state', state: markOf(this.#o.state) })
       this.#throwIfStopping()
       const s = driver.machine.state
       const { view } = this.#effects
@@ -307,7 +311,7 @@ export class RingNode implements Ring {
     const { round, weight, signal } = options
     await this.#participating()
     signal?.throwIfAborted()
-    const state = this.#mark()
+    const state = markOf(this.#o.state)
     const { chunkBytes } = this.#limits
     const offer = contributionOf(vector, options, state, { ...this.#o, chunkBytes })
     const result = this.#runner.open(vector, round, weight)
@@ -375,18 +379,8 @@ export class RingNode implements Ring {
   }
 
   #tick(): void {
-    this.#post({ on: 'state', state: this.#mark() })
+    this.#post({ on: 'state', state: markOf(this.#o.state) })
     this.#post({ on: 'tick' })
-  }
-
-  #mark(): Mark {
-    const { round, hash } = this.#o.state.current()
-    return { round, hash: Buffer.from(hash).toString('hex') }
-  }
-
-  #isAllowed(peer: string): boolean {
-    if (this.#o.deny?.includes(peer) === true) return false
-    return this.#o.allow === undefined || this.#o.allow.includes(peer)
   }
 
   #isMember(peer: string): boolean {

@@ -2,6 +2,7 @@
 import { toRingError, type RingError } from '../errors.ts'
 import type { RingLogger, StateProvider } from '../types.ts'
 import type { StateFetcher } from './fetch.ts'
+import type { Mark } from '../view/messages.ts'
 import type { WantedState } from './partial.ts'
 
 /** One fetch at a time, as its only caller awaits it. */
@@ -39,4 +40,10 @@ export class StateSync {
       return false
     }
   }
+}
+
+/** The state of a node, named by its round and hash. */
+export function markOf(state: StateProvider): Mark {
+  const { round, hash } = state.current()
+  return { round, hash: Buffer.from(hash).toString('hex') }
 }

@@ -7,6 +7,8 @@ import type { Effect, Event } from './state.ts'
 
 /** Where effects go; `persist` is the driver's own. */
 export interface DriverHandlers {
+  /** the machine's time in ms, which never goes backwards */
+  now(): number
   /** the result of a prepared round, to be stored before the promise about it; null when there is nowhere to store it */
   resultBytes(): Uint8Array | null
   onEffect(effect: Exclude<Effect, { do: 'persist' }>): void
@@ -63,7 +65,7 @@ export class ViewDriver {
 
   async #step(event: Event): Promise<void> {
     try {
-      for (const effect of this.machine.handle(event, performance.now())) {
+      for (const effect of this.machine.handle(event, this.#handlers.now())) {
         if (effect.do === 'persist') await this.#persist(effect)
         else this.#handlers.onEffect(effect)
       }

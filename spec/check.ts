@@ -1,5 +1,5 @@
 /**
- * Runs Spin over ring.pml in a list of configurations: those that must hold are searched through, the mutations must
+ * Runs Spin over the models in a list of configurations: those that must hold are searched through, the mutations must
  * break. `node spec/check.ts [--quick] [--only NAME]` prints a table and exits 1 when a result is not the expected one.
  */
 import { execFile } from 'node:child_process'
@@ -11,7 +11,9 @@ import { fileURLToPath } from 'node:url'
 /** One search. `quick` ones run in the tests, seconds each; the others take minutes and gigabytes. */
 export interface Configuration {
   readonly name: string
-  /** bounds and mutations, the -D options of ring.pml */
+  /** the protocol among honest members, or the votes of one epoch with some that lie */
+  readonly model: 'ring.pml' | 'votes.pml'
+  /** bounds and mutations, the -D options of the model */
   readonly defines: readonly string[]
   readonly expect: 'holds' | 'breaks'
   readonly quick: boolean
@@ -33,7 +35,7 @@ export interface Finding {
   readonly memoryMb: number
 }
 
-const MODEL = join(dirname(fileURLToPath(import.meta.url)), 'ring.pml')
+const FOLDER = dirname(fileURLToPath(import.meta.url))
 const MEMORY_LIMIT_MB = 6000
 /** After this the search ends and says how far it came. */
 const SEARCH_LIMIT_MINUTES = { quick: 4, exhaustive: 60, bitstate: 10 } as const
@@ -80,20 +82,39 @@ export const CONFIGURATIONS: readonly Configuration[] = [
     ...holds('three members and a joiner, in part', ['N=4', 'INITIAL=7', 'EPOCHS=4', 'SUSPICIONS=3']),
     search: 'bitstate',
   },
+  votes('votes: four members, one lies, two ballots', ['BALLOTS=2'], 'holds', true),
+  votes('votes: four members, one lies', [], 'holds'),
+  votes('votes: a majority of four, one lies', ['MAJORITY'], 'holds'),
+  votes('votes: a majority of three, one lies', ['MAJORITY', 'HONEST=2'], 'breaks', true),
+  votes('votes: four members, two lie', ['HONEST=2', 'LIARS=2'], 'breaks'),
+  votes('votes: no lock', ['MUT_NO_LOCK'], 'breaks'),
+  votes('votes: signs for two values in a ballot', ['MUT_SIGNS_TWICE'], 'breaks'),
+  votes('votes: no endorsement', ['MUT_ONE_PHASE'], 'breaks'),
+  votes('votes: seven members, two lie, two ballots', ['HONEST=5', 'LIARS=2', 'BALLOTS=2'], 'holds'),
 ]
 
 function holds(name: string, defines: readonly string[], quick = false): Configuration {
-  return { name, defines, expect: 'holds', quick, search: 'exhaustive' }
+  return { name, model: 'ring.pml', defines, expect: 'holds', quick, search: 'exhaustive' }
 }
 
 function breaks(name: string, defines: readonly string[]): Configuration {
   return {
     name,
+    model: 'ring.pml',
     defines,
     expect: 'breaks',
     quick: name === 'quorum any' || name === 'one-phase commit',
     search: 'exhaustive',
   }
+}
+
+function votes(
+  name: string,
+  defines: readonly string[],
+  expect: Configuration['expect'],
+  quick = false,
+): Configuration {
+  return { name, model: 'votes.pml', defines, expect, quick, search: 'exhaustive' }
 }
 
 /** Null when Spin and a C compiler are here, else what is missing and how to get it. */
@@ -112,7 +133,7 @@ export async function missingTools(): Promise<string | null> {
 export async function check(configuration: Configuration): Promise<Finding> {
   const folder = await mkdtemp(join(tmpdir(), 'ring-spec-'))
   try {
-    await copyFile(MODEL, join(folder, 'ring.pml'))
+    await copyFile(join(FOLDER, configuration.model), join(folder, 'ring.pml'))
     const defines = configuration.defines.map((define) => `-D${define}`)
     await must('spin', ['-a', ...defines, 'ring.pml'], folder)
     const store = configuration.search === 'bitstate' ? '-DBITSTATE' : '-DHC4'

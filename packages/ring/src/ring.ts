@@ -209,7 +209,12 @@ export class RingNode implements Ring {
 
   async #start(): Promise<void> {
     const o = this.#o
-    const durable = decodeDurable(await o.store.load())
+    const durable = decodeDurable(await o.store.load(), () =>
+      o.logger.warn(
+        {},
+        'the stored view is of a version without signed votes: the ring is founded anew from the states',
+      ),
+    )
     const held = this.#runner.restore((await o.store.loadResult?.()) ?? null)
     const clock = new AwakeClock(o.peerTimeoutMs / defaults.STANDSTILLS_PER_TIMEOUT)
     const machine = new ViewMachine(

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { createIdentity } from '@gym-node/wire'
 import { ed25519Signer } from '../src/view/ed25519-signer.ts'
 import type { Proven, StatusMessage, ViewMessage, ViewValue } from '../src/view/messages.ts'
+import { EMPTY_DURABLE } from '../src/view/state.ts'
 import { decodeDurable, encodeDurable } from '../src/view/store-codec.ts'
 import { voteBytes, type Question } from '../src/view/vote.ts'
 import { provenBy } from './forge.ts'
@@ -167,6 +168,19 @@ describe('a decision', () => {
     assert.ok(rig.state('a').verified.size <= 16, 'and what was checked is not remembered without end')
     assert.ok(rig.durable('a').path.length <= 16)
     assert.deepEqual(decodeDurable(encodeDurable(rig.durable('a'))), rig.durable('a'))
+  })
+})
+
+describe('a stored view', () => {
+  it('of a version without signed votes is given up, and said so', () => {
+    const body = JSON.stringify({ version: 1, view: null, promised: null, accepted: null, prepared: null })
+    const bytes = Buffer.from(`${createHash('sha3-256').update(body).digest('hex')} ${body}\n`)
+    let told = 0
+    assert.deepEqual(
+      decodeDurable(bytes, () => (told += 1)),
+      EMPTY_DURABLE,
+    )
+    assert.equal(told, 1)
   })
 })
 

@@ -10,18 +10,23 @@ export function encodeDurable(durable: Durable): Uint8Array {
   return new TextEncoder().encode(`${checksum(body)} ${body}\n`)
 }
 
-/** Reads it back; null is a first start. Throws RingError BAD_STORE. */
-export function decodeDurable(bytes: Uint8Array | null): Durable {
+/**
+ * Reads it back; null is a first start. What a version before signed votes has kept counts as one too, as no such ring can
+ * be gone on with: its views could be proven to nobody. `onOutdated` is told. Throws RingError BAD_STORE.
+ */
+export function decodeDurable(bytes: Uint8Array | null, onOutdated?: () => void): Durable {
   if (bytes === null) return EMPTY_DURABLE
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes).trimEnd()
     const body = text.slice(65)
     if (text.slice(0, 65) !== `${checksum(body)} `) throw new Error('checksum does not match')
     const value: unknown = JSON.parse(body)
-    if (isUnsigned(value)) throw outdated()
+    if (isUnsigned(value)) {
+      onOutdated?.()
+      return EMPTY_DURABLE
+    }
     return durableSchema.parse(value)
   } catch (cause) {
-    if (cause instanceof RingError) throw cause
     throw new RingError(
       'BAD_STORE',
       `the stored view of ${bytes.byteLength} bytes cannot be read; restore it, or remove it if this node may forget its votes`,
@@ -30,16 +35,9 @@ export function decodeDurable(bytes: Uint8Array | null): Durable {
   }
 }
 
-/** Version 1 kept views without the votes that prove them: others could not be shown why they should believe them. */
+/** Version 1, whose views came without votes. */
 function isUnsigned(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'version' in value && value.version === 1
-}
-
-function outdated(): RingError {
-  return new RingError(
-    'BAD_STORE',
-    'the stored view is of version 1, whose votes are not signed, expected 2; move the file `view` away on all nodes of the job: the ring is founded anew from the states they keep',
-  )
 }
 
 function checksum(text: string): string {

@@ -31,7 +31,7 @@ import { ed25519Signer } from './view/ed25519-signer.ts'
 import { mayGo, ViewMachine } from './view/machine.ts'
 import { describePeers, isMinority, isSynced, phaseOf, ringTarget } from './view/questions.ts'
 import { isParticipant } from './view/state.ts'
-import { decodeDurable } from './view/store-codec.ts'
+import { decodeDurable, OUTDATED_VIEW } from './view/store-codec.ts'
 
 /** One node of the ring over a libp2p node that is built and not started; made by `createRing`. */
 export class RingNode implements Ring {
@@ -209,12 +209,7 @@ export class RingNode implements Ring {
 
   async #start(): Promise<void> {
     const o = this.#o
-    const durable = decodeDurable(await o.store.load(), () =>
-      o.logger.warn(
-        {},
-        'the stored view is of a version without signed votes: the ring is founded anew from the states',
-      ),
-    )
+    const durable = decodeDurable(await o.store.load(), () => o.logger.warn({}, OUTDATED_VIEW))
     const held = this.#runner.restore((await o.store.loadResult?.()) ?? null)
     const clock = new AwakeClock(o.peerTimeoutMs / defaults.STANDSTILLS_PER_TIMEOUT)
     const machine = new ViewMachine(

@@ -4,6 +4,10 @@ import { RingError } from '../errors.ts'
 import { durableSchema, type Durable } from './messages.ts'
 import { EMPTY_DURABLE } from './state.ts'
 
+/** What is to be said when a view of before signed votes was found. */
+export const OUTDATED_VIEW =
+  'the stored view is of a version without signed votes: the ring is founded anew from the states'
+
 /** Encodes what must survive a restart. */
 export function encodeDurable(durable: Durable): Uint8Array {
   const body = JSON.stringify(durable)

@@ -14,6 +14,9 @@ export const USUAL_PATHS: UnitPaths = {
   config: '/etc/gym-node/gym.yaml',
 }
 
+/** What `StateDirectory=gym-node` below is on disk: the service keeps its state there, whatever `state_dir` says. */
+export const SERVICE_STATE_DIR = '/var/lib/gym-node'
+
 /** Exit codes after which a restart changes nothing until somebody acts. */
 const HOPELESS = [EXIT_CODES.usage, EXIT_CODES.check_failed, EXIT_CODES.state, EXIT_CODES.input].map(
   ({ code }) => code,

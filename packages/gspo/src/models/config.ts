@@ -123,9 +123,14 @@ export const KNOWN_ARCHITECTURES: readonly string[] = Object.keys(FAMILIES)
 export async function readModelConfig(folder: string): Promise<ModelConfig> {
   const file = path.join(folder, 'config.json')
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new GspoError('FILE_MISSING', `cannot read ${file}; give the folder of a Hugging Face model`, {
-      cause,
-    })
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new GspoError(
+      'FILE_MISSING',
+      `cannot read ${file} (${reason}): give the folder of a Hugging Face model`,
+      {
+        cause,
+      },
+    )
   })
   const generation = await readFile(path.join(folder, 'generation_config.json'), 'utf8').catch(() => '{}')
   return parseModelConfig(parseJson(text, file), parseJson(generation, 'generation_config.json'))

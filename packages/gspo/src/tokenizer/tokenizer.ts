@@ -111,7 +111,8 @@ async function readOptional(path: string): Promise<string | undefined> {
   } catch (error) {
     if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
       return undefined
-    throw new GspoError('FILE_MISSING', `cannot read ${path}`, { cause: error })
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new GspoError('FILE_MISSING', `cannot read ${path} (${reason})`, { cause: error })
   }
 }
 

@@ -5,6 +5,7 @@ import { Command } from 'commander'
 import { CONFIG_FILE_NAME, loadStateDir, pathFrom } from '../config/load.ts'
 import { configTemplate } from '../config/template.ts'
 import { errnoOf, NodeError } from '../errors.ts'
+import { SERVICE_STATE_DIR } from '../service-unit.ts'
 import { asStateError } from '../state/atomic.ts'
 import { openStateFolder } from '../state/folder.ts'
 import { loadOrCreateIdentity } from '../state/identity-files.ts'
@@ -16,7 +17,11 @@ export function initCommand(): Command {
     .argument('[folder]', 'folder to write to', '.')
     .option('--model <folder>', 'Hugging Face model folder to put into the file')
     .option('--dataset <file>', 'JSONL data set to put into the file')
-    .action(async (folder: string, flags: { model?: string; dataset?: string }) => {
+    .option(
+      '--state-dir <folder>',
+      `state folder to put into the file; for a service ${SERVICE_STATE_DIR} (default: gym-state beside the file)`,
+    )
+    .action(async (folder: string, flags: { model?: string; dataset?: string; stateDir?: string }) => {
       const at = resolve(folder)
       const file = join(at, CONFIG_FILE_NAME)
       await writeNewFile(
@@ -26,6 +31,7 @@ export function initCommand(): Command {
         configTemplate({
           model: absolute(flags.model, '--model'),
           dataset: absolute(flags.dataset, '--dataset'),
+          stateDir: absolute(flags.stateDir, '--state-dir'),
         }),
       )
       const missing = (['model', 'dataset'] as const)

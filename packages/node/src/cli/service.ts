@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { errnoOf, NodeError } from '../errors.ts'
+import { checkService } from '../service-check.ts'
 import { serviceUnit } from '../service-unit.ts'
 import { asStateError, writeFileDurably } from '../state/atomic.ts'
 
@@ -15,8 +16,8 @@ export function serviceCommand(): Command {
   const service = new Command('service').description('run the daemon under systemd')
   const addConfig = (command: Command): Command =>
     command.option('-c, --config <file>', 'configuration file', '/etc/gym-node/gym.yaml')
-  const unitFor = (config: string): string =>
-    serviceUnit({ command: [process.execPath, ENTRY], config: resolve(config) })
+  const command = [process.execPath, ENTRY]
+  const unitFor = (config: string): string => serviceUnit({ command, config: resolve(config) })
   addConfig(service.command('print').description('print the unit')).action((flags: { config: string }) => {
     process.stdout.write(unitFor(flags.config))
   })
@@ -34,6 +35,8 @@ export function serviceCommand(): Command {
         throw asStateError(error, flags.dir)
       })
       await writeFileDurably(path, unit, 0o644)
+      for (const line of await checkService(command, resolve(flags.config)))
+        process.stderr.write(`warn  ${line}\n`)
       process.stdout.write(
         `wrote ${path}\nnext  systemctl daemon-reload && systemctl enable --now gym-node\nlogs  journalctl -u gym-node -f\n`,
       )

@@ -8,6 +8,8 @@ const WIDTH = 96
 export interface TemplateValues {
   readonly model: string | null
   readonly dataset: string | null
+  /** null leaves the default, a folder beside the file. */
+  readonly stateDir?: string | null
 }
 
 /** The text of a new gym.yaml. Keys with a default are commented out, so that a later version may better it. */
@@ -16,6 +18,7 @@ export function configTemplate(values: TemplateValues): string {
     ['train.model', values.model],
     ['train.dataset', values.dataset],
   ])
+  if (values.stateDir != null) given.set('state_dir', values.stateDir)
   const lines = [
     '# Configuration of gym-node. Defaults < this file < environment (GYM_...) < flags.',
     '# A key that is commented out has the value shown. Paths are relative to this file.',

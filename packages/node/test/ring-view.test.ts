@@ -3,12 +3,14 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import type { StepStats } from '@gym-node/gspo'
+import type { ParentMessage } from '../src/parent-link.ts'
 import type { DaemonEvent } from '../src/status.ts'
 import { axisBounds, drawBar, drawCurve } from '../src/ring-command/curve.ts'
 import { renderFrame } from '../src/ring-command/frame.ts'
 import {
   applyMessage,
   bytesSent,
+  applyValidatorMessage,
   createRunModel,
   rewardCurve,
   type RunModel,
@@ -151,5 +153,44 @@ describe('the frame', () => {
   it('says that nothing has happened yet', () => {
     const text = renderFrame(createRunModel(1, 5), { ...facts, before: null, width: 80 }).join('\n')
     assert.ok(text.includes('forming') && text.includes('round 0/5') && text.includes('appears here'))
+  })
+})
+
+describe('a run with a validator', () => {
+  const verdict = (round: number, result: 'accepted' | 'rejected', failed: string[] = []): ParentMessage => ({
+    type: 'event',
+    bytesSent: 0,
+    event: {
+      type: 'verdict',
+      isOld: false,
+      verdict: { round, worker_id: 'worker-two', validator_id: 'v', result, failed },
+    },
+  })
+  const run = createRunModel(2, 5, true)
+  applyMessage(run, 1, { type: 'listening', peerId: 'worker-two', addresses: [], http: null })
+  const audit = (): string => {
+    const lines = renderFrame(run, { title: 't', before: null, elapsedMs: 0, width: 80, colour: false })
+    return lines.find((line) => line.startsWith(' audit')) ?? ''
+  }
+
+  it('shows what it found, with the worker as its number', () => {
+    assert.equal(audit(), ' audit  0 accepted · 0 rejected · no verdict yet')
+    applyValidatorMessage(run, verdict(1, 'accepted'))
+    applyValidatorMessage(run, verdict(2, 'rejected', ['adapter', 'rewards']))
+    assert.equal(audit(), ' audit  1 accepted · 1 rejected · round 2 of node 2 rejected (adapter, rewards)')
+  })
+
+  it('counts neither verdicts of before a restart nor those that workers heard', () => {
+    const old = verdict(3, 'accepted')
+    assert.ok(old.type === 'event' && old.event.type === 'verdict')
+    applyValidatorMessage(run, { ...old, event: { ...old.event, isOld: true } })
+    applyMessage(run, 0, verdict(3, 'accepted'))
+    assert.equal(run.validator?.verdicts.length, 2)
+  })
+
+  it('is not there when nobody asked for it', () => {
+    const without = createRunModel(2, 5)
+    applyValidatorMessage(without, verdict(1, 'accepted'))
+    assert.equal(without.validator, null)
   })
 })

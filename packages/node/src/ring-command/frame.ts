@@ -9,7 +9,14 @@ import {
   shortPeer,
 } from '../cli/format.ts'
 import { axisBounds, drawBar, drawCurve } from './curve.ts'
-import { bytesSent, rewardCurve, type NodeModel, type RunModel } from './run-model.ts'
+import {
+  bytesSent,
+  rewardCurve,
+  verdictCounts,
+  verdictText,
+  type NodeModel,
+  type RunModel,
+} from './run-model.ts'
 import type { Accuracy } from './evaluation.ts'
 
 /** What a frame shows besides the run. */
@@ -46,6 +53,7 @@ export function renderFrame(run: RunModel, facts: FrameFacts): string[] {
     ...nodeTable(run, width, paint),
     '',
     ...ringLines(run, width, paint),
+    ...auditLines(run, width, paint),
     '',
     ...curveLines(run, width, paint),
     '',
@@ -152,6 +160,22 @@ function ringLines(run: RunModel, width: number, paint: Paint): string[] {
   ]
   lines.push(paint('dim', clip(`        ${facts.join(' · ')}`, width)))
   return lines
+}
+
+/** What the validator has found so far, and its last verdict. */
+function auditLines(run: RunModel, width: number, paint: Paint): string[] {
+  if (run.validator === null) return []
+  const { accepted, rejected, unavailable } = verdictCounts(run.validator)
+  const last = run.validator.verdicts.at(-1)
+  const facts = [
+    `${accepted} accepted`,
+    `${rejected} rejected`,
+    ...(unavailable === 0 ? [] : [`${unavailable} unavailable`]),
+    ...(last === undefined ? ['no verdict yet'] : [verdictText(run, last)]),
+  ]
+  const text = run.validator.ending ?? facts.join(' · ')
+  const isBad = rejected > 0 || run.validator.ending !== null
+  return [` ${paint('bold', 'audit')}  ${paint(isBad ? 'red' : 'dim', clip(text, width - LABEL_WIDTH))}`]
 }
 
 function curveLines(run: RunModel, width: number, paint: Paint): string[] {

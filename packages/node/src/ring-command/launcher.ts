@@ -4,9 +4,7 @@
  */
 import { mkdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { sha3_256 } from '@gym-node/wire'
 import { stringify } from 'yaml'
-import { mergeObjects } from '../config/load.ts'
 import { loopShape } from '../config/schema.ts'
 import { ROUND_STALL_MS } from '../defaults.ts'
 import { messageOf, NodeError } from '../errors.ts'
@@ -18,7 +16,8 @@ import { Evaluator, type Accuracy } from './evaluation.ts'
 import { NodeProcess, type NodeEnding } from './node-process.ts'
 import { readRingOrder, type RingFlags, type RingOrder } from './options.ts'
 import { createReporter, type Reporter } from './reporter.ts'
-import { applyMessage, createRunModel, type RunModel } from './run-model.ts'
+import { applyMessage, applyValidatorMessage, createRunModel, type RunModel } from './run-model.ts'
+import { nodeConfig, validatorConfig } from './daemon-config.ts'
 import { summarize, summaryText, type RingSummary } from './summary.ts'
 
 /** Runs the whole command and answers its summary. Throws NodeError, or what the evaluation threw. */
@@ -33,7 +32,7 @@ export async function runRing(flags: RingFlags): Promise<RingSummary> {
   const signals = listenForStop(() => reporter.note('stopping, the same signal again ends at once'))
   await using closing = new AsyncDisposableStack()
   closing.defer(() => signals.release())
-  const run = createRunModel(order.nodes, order.rounds)
+  const run = createRunModel(order.nodes, order.rounds, order.hasValidator)
   const stateDirs = run.nodes.map((node) => join(order.out, `node-${node.index}`))
   let before: Accuracy | null = null
   let after: Accuracy | null = null
@@ -90,6 +89,8 @@ class RingRun {
   readonly #reporter: Reporter
   readonly #processes = new Map<number, NodeProcess>()
   readonly #listening: PromiseWithResolvers<void>[]
+  #validator: NodeProcess | null = null
+  #validatorStopped: Promise<unknown> | null = null
   #stall: NodeJS.Timeout | undefined
 
   constructor(order: RingOrder, run: RunModel, stateDirs: readonly string[], reporter: Reporter) {
@@ -113,6 +114,7 @@ class RingRun {
       if (bootstrap.length > 0) {
         for (let index = 1; index < this.#order.nodes && !stop.aborted; index++)
           endings.push(await this.#start(index, bootstrap))
+        if (this.#order.hasValidator && !stop.aborted) await this.#startValidator(bootstrap)
       }
       if (stop.aborted) await this.#stopAll()
       await Promise.all(endings.map(({ ended }) => ended))
@@ -128,16 +130,37 @@ class RingRun {
     const stateDir = this.#stateDirs[index] ?? ''
     const configFile = `${stateDir}.yaml`
     await mkdir(stateDir, { recursive: true, mode: 0o700 })
-    await writeFileDurably(configFile, stringify(this.#configOf(index, bootstrap)), 0o644)
+    await writeFileDurably(configFile, stringify(nodeConfig(this.#order, index, bootstrap, stateDir)), 0o644)
     const child = await NodeProcess.start(['--config', configFile], `${stateDir}.log`, (message) => {
       applyMessage(this.#run, index, message)
       if (message.type === 'listening') this.#listening[index]?.resolve()
       if (message.type === 'event' && (message.event.type === 'round' || message.event.type === 'step'))
         this.#watchForStall()
       this.#reporter.message(index, message)
+      // Whoever has taken its last round leaves, and cannot be audited any more.
+      if (message.type === 'event' && message.event.type === 'round')
+        if (message.event.round.round >= this.#order.rounds) void this.#stopValidator()
     })
     this.#processes.set(index, child)
     return { ended: child.ended.then((ending) => this.#onEnded(index, ending)) }
+  }
+
+  async #startValidator(bootstrap: readonly string[]): Promise<void> {
+    const stateDir = join(this.#order.out, 'validator')
+    const configFile = `${stateDir}.yaml`
+    await mkdir(stateDir, { recursive: true, mode: 0o700 })
+    await writeFileDurably(configFile, stringify(validatorConfig(this.#order, bootstrap, stateDir)), 0o644)
+    this.#validator = await NodeProcess.start(['--config', configFile], `${stateDir}.log`, (message) => {
+      applyValidatorMessage(this.#run, message)
+      this.#reporter.validatorMessage(message)
+    })
+    void this.#validator.ended.then(({ exitCode, signal }) => {
+      const { validator } = this.#run
+      if (validator === null) return
+      validator.state = 'gone'
+      if (exitCode !== 0)
+        validator.ending ??= `ended by ${signal ?? `code ${exitCode ?? 'unknown'}`}, log ${stateDir}.log`
+    }) // `ended` never rejects
   }
 
   #onEnded(index: number, ending: NodeEnding): void {
@@ -164,27 +187,12 @@ class RingRun {
   }
 
   async #stopAll(): Promise<void> {
-    await Promise.all([...this.#processes.values()].map((child) => child.stop()))
+    await Promise.all([...[...this.#processes.values()].map((child) => child.stop()), this.#stopValidator()])
   }
 
-  #configOf(index: number, bootstrap: readonly string[]): object {
-    const { nodes, rounds, train, settings } = this.#order
-    const config = {
-      job: 'local-ring',
-      log: { format: 'json' },
-      ring: {
-        listen: ['/ip4/127.0.0.1/tcp/0'],
-        bootstrap,
-        mdns: false,
-        min_members: nodes,
-        quorum: nodes === 2 ? 'any' : 'majority',
-      },
-      // On one machine everybody is found through the first, and nobody is asked for the way out.
-      network: { dht: 'off', relay: 'off', hole_punching: false, reachability: false },
-      http: { port: 0 },
-      train: { ...train, rounds, seed: nodeSeed(this.#order.seed, index) },
-    }
-    return { ...mergeObjects(config, settings), state_dir: this.#stateDirs[index] }
+  /** Once: a second signal would end it in the middle of its stop. */
+  #stopValidator(): Promise<unknown> {
+    return (this.#validatorStopped ??= this.#validator?.stop() ?? Promise.resolve())
   }
 }
 
@@ -225,9 +233,4 @@ async function readFinalAdapter(run: RunModel, stateDirs: readonly string[]): Pr
     }
   }
   return best?.adapter ?? null
-}
-
-/** A seed of its own for each node, so that no two sample alike; a function of --seed, so that a run can be repeated. */
-function nodeSeed(seed: number, index: number): number {
-  return Buffer.from(sha3_256(Buffer.from(`gym-ring-seed-v1\0${seed}\0${index}`))).readUInt32LE(0)
 }

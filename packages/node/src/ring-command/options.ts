@@ -24,6 +24,7 @@ export interface RingFlags {
   readonly out?: string
   readonly seed?: string
   readonly threads?: string
+  readonly validator?: boolean
   readonly json?: boolean
   readonly set?: readonly string[]
 }
@@ -43,6 +44,8 @@ export interface RingOrder {
   readonly threads: number
   readonly evaluationThreads: number
   readonly json: boolean
+  /** Whether a validator audits the others. */
+  readonly hasValidator: boolean
   /** Section `train` of every daemon, without its seed. */
   readonly train: Readonly<Record<string, unknown>>
   /** What --set says, as a part of every daemon's configuration; it beats all else. */
@@ -82,6 +85,7 @@ export async function readRingOrder(flags: RingFlags): Promise<RingOrder> {
     threads,
     evaluationThreads: flags.threads === undefined ? cores : threads,
     json: flags.json === true,
+    hasValidator: flags.validator === true,
     train: {
       ...(isDemo ? { ...DEMO_TRAIN, prompts_per_step: demoPrompts(nodes) } : {}),
       model,

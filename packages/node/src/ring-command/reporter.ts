@@ -8,7 +8,7 @@ import { FRAME_MS } from '../defaults.ts'
 import type { ParentMessage } from '../parent-link.ts'
 import type { Accuracy } from './evaluation.ts'
 import { accuracyText, renderFrame } from './frame.ts'
-import type { RunModel } from './run-model.ts'
+import { verdictText, type RunModel } from './run-model.ts'
 import type { RingSummary } from './summary.ts'
 
 /** What a reporter is told. */
@@ -19,6 +19,8 @@ export interface Reporter {
   /** The daemons are being started; the view of `run` may be shown from now on. */
   begin(run: RunModel): void
   message(index: number, message: ParentMessage): void
+  /** The same of the validator. */
+  validatorMessage(message: ParentMessage): void
   ended(index: number, text: string): void
   /** The daemons have stopped. */
   finish(): void
@@ -58,6 +60,10 @@ class JsonReporter implements Reporter {
       })
     else if (message.type === 'event') this.#write({ ...message.event, node: index })
     else this.#write({ ...message, node: index })
+  }
+  validatorMessage(message: ParentMessage): void {
+    if (message.type === 'event') this.#write({ ...message.event, node: 'validator' })
+    else this.#write({ ...message, node: 'validator' })
   }
   ended(index: number, text: string): void {
     this.#write({ type: 'ended', node: index, text })
@@ -115,6 +121,12 @@ class LineReporter implements Reporter {
       )
     }
   }
+  validatorMessage(message: ParentMessage): void {
+    if (message.type === 'listening') this.#line(`audit   ${message.peerId} audits the nodes`)
+    if (message.type === 'failed') this.#line(`audit   ${message.code}: ${message.message}`)
+    if (message.type === 'event' && message.event.type === 'verdict' && this.#run !== null)
+      this.#line(`audit   ${verdictText(this.#run, message.event.verdict)}`)
+  }
   ended(index: number, text: string): void {
     this.#line(`node ${index + 1}  ${text}`)
   }
@@ -159,6 +171,9 @@ class LiveReporter implements Reporter {
   }
   message(): void {
     // The frame shows the run as it is at its next tick.
+  }
+  validatorMessage(): void {
+    // As `message`.
   }
   ended(index: number, text: string): void {
     if (text !== 'done') this.#notes.push(`node ${index + 1} ${text}`)

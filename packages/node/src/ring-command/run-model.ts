@@ -1,6 +1,6 @@
 /** What the launcher knows of its run: nodes, rounds, rewards. Fed with the daemons' messages; no I/O, no clock. */
 import type { ParentMessage } from '../parent-link.ts'
-import type { DaemonState, RoundStatus } from '../status.ts'
+import type { DaemonState, RoundStatus, VerdictStatus } from '../status.ts'
 
 /** One daemon as the launcher sees it. `index` counts from 0. */
 export interface NodeModel {
@@ -22,9 +22,20 @@ export interface NodeModel {
   readonly openRewards: number[]
 }
 
+/** The daemon that audits the others. */
+export interface ValidatorModel {
+  peerId: string | null
+  state: DaemonState | 'gone'
+  ending: string | null
+  /** Its own, oldest first. */
+  readonly verdicts: VerdictStatus[]
+}
+
 /** The whole run. */
 export interface RunModel {
   readonly nodes: readonly NodeModel[]
+  /** Null in a run without one. */
+  readonly validator: ValidatorModel | null
   readonly roundLimit: number
   epoch: number | null
   members: number
@@ -34,7 +45,7 @@ export interface RunModel {
 }
 
 /** A run before its first message. */
-export function createRunModel(nodes: number, roundLimit: number): RunModel {
+export function createRunModel(nodes: number, roundLimit: number, hasValidator = false): RunModel {
   return {
     nodes: Array.from({ length: nodes }, (_, index) => ({
       index,
@@ -51,6 +62,7 @@ export function createRunModel(nodes: number, roundLimit: number): RunModel {
       rounds: [],
       openRewards: [],
     })),
+    validator: hasValidator ? { peerId: null, state: 'starting', ending: null, verdicts: [] } : null,
     roundLimit,
     epoch: null,
     members: 0,
@@ -77,6 +89,33 @@ export function applyMessage(run: RunModel, index: number, message: ParentMessag
       applyEvent(run, node, message.event)
       return
   }
+}
+
+/** Takes in one message of the validator. */
+export function applyValidatorMessage({ validator }: RunModel, message: ParentMessage): void {
+  if (validator === null) return
+  if (message.type === 'listening') validator.peerId = message.peerId
+  else if (message.type === 'failed') validator.ending = `${message.code}: ${message.message}`
+  else if (message.event.type === 'state') validator.state = message.event.state
+  else if (message.event.type === 'verdict' && !message.event.isOld)
+    validator.verdicts.push(message.event.verdict)
+}
+
+/** What a verdict says, with the worker as its number in the run. */
+export function verdictText(
+  { nodes }: RunModel,
+  { round, worker_id: worker, result, failed }: VerdictStatus,
+): string {
+  const node = nodes.find(({ peerId }) => peerId === worker)
+  const who = node === undefined ? worker : `node ${node.index + 1}`
+  return `round ${round} of ${who} ${result}${failed.length === 0 ? '' : ` (${failed.join(', ')})`}`
+}
+
+/** How many verdicts there are of each result. */
+export function verdictCounts({ verdicts }: ValidatorModel): Record<VerdictStatus['result'], number> {
+  const count = (result: VerdictStatus['result']): number =>
+    verdicts.filter((verdict) => verdict.result === result).length
+  return { accepted: count('accepted'), rejected: count('rejected'), unavailable: count('unavailable') }
 }
 
 /** Mean reward of each committed round, in the order of rounds. */

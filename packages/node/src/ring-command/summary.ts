@@ -3,7 +3,7 @@ import { formatPercent } from '../cli/format.ts'
 import { VERSION } from '../version.ts'
 import type { Accuracy, Evaluation } from './evaluation.ts'
 import type { RingOrder } from './options.ts'
-import { rewardCurve, type NodeModel, type RunModel } from './run-model.ts'
+import { rewardCurve, verdictCounts, type NodeModel, type RunModel } from './run-model.ts'
 
 /** The document. Hashes are hex SHA3-256 of the adapter's float32 bytes. */
 export interface RingSummary {
@@ -27,6 +27,14 @@ export interface RingSummary {
   readonly reward_last_round: number | null
   readonly adapter_dir: string | null
   readonly adapter_sha3_256: string | null
+  /** What the validator found; null in a run without one. */
+  readonly audits: {
+    readonly peer_id: string | null
+    readonly accepted: number
+    readonly rejected: number
+    readonly unavailable: number
+    readonly ending: string
+  } | null
   readonly per_node: readonly {
     readonly node: number
     readonly peer_id: string | null
@@ -88,6 +96,14 @@ export function summarize(run: RunModel, facts: SummaryFacts): RingSummary {
     adapter_dir: facts.adapterDir,
     adapter_sha3_256:
       run.nodes.flatMap((node) => node.rounds).find(({ round }) => round === rounds)?.adapterSha3 ?? null,
+    audits:
+      run.validator === null
+        ? null
+        : {
+            peer_id: run.validator.peerId,
+            ...verdictCounts(run.validator),
+            ending: run.validator.ending ?? 'done',
+          },
     per_node: run.nodes.map((node) => ({
       node: node.index,
       peer_id: node.peerId,
@@ -127,6 +143,12 @@ export function summaryText(summary: RingSummary, summaryFile: string): string {
     lines.push(
       ` agreement ${summary.adapters_agree ? 'every node has the same adapter in every round' : 'THE ADAPTERS DIFFER, see the summary'}`,
     )
+  if (summary.audits !== null) {
+    const { accepted, rejected, unavailable, ending } = summary.audits
+    lines.push(
+      ` audits    ${accepted} accepted, ${rejected} rejected, ${unavailable} unavailable${ending === 'done' ? '' : `; the validator: ${ending}`}`,
+    )
+  }
   for (const node of summary.per_node)
     if (node.ending !== 'done')
       lines.push(` node ${node.node + 1}    ${node.ending}, log ${node.state_dir}.log`)

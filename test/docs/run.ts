@@ -112,7 +112,7 @@ function placed(word: string, cwd: string): string {
     .replace(/^\/models\/qwen3$/, DEMO)
     .replace(/^\/models\//, `${cwd}/`)
     .replace(/^\/data\//, DEMO)
-    .replace(/^\/etc\/gym-node\//, `${cwd}/`)
+    .replace(/^\/etc\/gym-node(?=\/|$)/, join(cwd, 'etc'))
     .replace(/^\/var\/lib\/gym-node$/, join(cwd, 'live'))
 }
 

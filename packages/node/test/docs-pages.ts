@@ -37,7 +37,8 @@ directory. \`gym-node init\` writes one with every key explained. A value comes 
 flag (\`--set train.group_size=4\`; common keys have flags of their own, see \`gym-node start --help\`), the environment
 variable, the file, the default. A key that is not known is an error, wherever it stands.
 
-Paths are relative to the file; in flags and variables to the working directory. Lists in variables are YAML
+Paths are relative to the file; in flags and variables to the working directory; \`~\` and \`$HOME\` are refused, since
+no shell reads them there. Lists in variables are YAML
 (\`["a", "b"]\`) or separated by commas. On SIGHUP the daemon reads the configuration again and takes over
 ${LIVE_KEYS.map((key) => `\`${key}\``).join(', ')}; everything else needs a restart.
 

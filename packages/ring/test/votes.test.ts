@@ -276,3 +276,21 @@ describe('another ring of the same job', () => {
     assert.equal(rig.durable('a').view, null, 'its old ring names it no more')
   })
 })
+
+describe('peers that come and go', () => {
+  it('are forgotten a while after they have gone, all but the members of the view', () => {
+    const rig = new MachineRig(['a', 'b', 'c'])
+    for (let i = 0; i < 50; i++) {
+      const message = { ...statusOf(rig, 'b'), boot: `x.${i}`, ringId: null, viewId: null, epoch: 0 }
+      say(rig, 'a', `x${i}`, message)
+    }
+    rig.post('a', { on: 'disconnected', peer: 'c' })
+    assert.equal(rig.state('a').peers.size, 52)
+    for (let i = 0; i < 25; i++) {
+      rig.now += 1000
+      rig.post('a', { on: 'connected', peer: 'b' })
+      rig.post('a', { on: 'tick' })
+    }
+    assert.deepEqual([...rig.state('a').peers.keys()].sort(), ['b', 'c'])
+  })
+})

@@ -12,6 +12,7 @@ import {
   statusOf,
 } from './state.ts'
 import type { Durable, Mark, StatusMessage, ViewMessage } from './messages.ts'
+import { forgetGone } from './forget.ts'
 import { informLaggard } from './inform.ts'
 import { flushStatus, greeting, saysTheSame } from './status.ts'
 import { abandonRound, advanceTurn, commitStart, openTurn } from './turn.ts'
@@ -78,7 +79,10 @@ export class ViewMachine {
         break
     }
     advanceTurn(s, out)
-    if (event.on === 'tick') noteLoneliness(s)
+    if (event.on === 'tick') {
+      noteLoneliness(s)
+      forgetGone(s)
+    }
     const isNewsOfPeers = event.on === 'tick' || event.on === 'connected' || event.on === 'disconnected'
     if (isNewsOfPeers) reconsider(s, out)
     const isCrowdEvent = event.on === 'connected' || event.on === 'disconnected'

@@ -183,6 +183,8 @@ export interface MachineState {
   reorder: { readonly view: ViewValue; readonly paths: PathTable; readonly pays: boolean } | null
   leaving: boolean
   nextStatusAt: number
+  /** when to look again for peers that are long gone */
+  forgetAt: number
   /** the last status that was sent to anybody */
   said: StatusMessage | null
   dirty: boolean
@@ -254,6 +256,7 @@ export function createMachineState(
     reorder: null,
     leaving: false,
     nextStatusAt: now,
+    forgetAt: now,
     said: null,
     dirty: true,
   }

@@ -156,12 +156,12 @@ function prepareWhenAllAgree(
   members: readonly Member[],
   out: Effect[],
 ): void {
-  const turns = members.map((member) => turnOf(s, member))
-  if (turns.some((turn) => turn?.round === own.round && turn.done !== null && turn.done !== done)) {
+  const results = members.map((member) => doneOf(s, member, own.round))
+  if (results.some((result) => result !== null && result !== done)) {
     abandonRound(s, 'HASH_MISMATCH', `results of round ${own.round} differ between members`, out)
     return
   }
-  if (!turns.every((turn) => turn?.round === own.round && turn.done === done)) return
+  if (!results.every((result) => result === done)) return
   s.durable = { ...s.durable, prepared: { round: own.round, hash: done } }
   s.turn = { ...own, prepared: true }
   s.dirty = true
@@ -177,7 +177,8 @@ function commitWhenQuorumPrepared(
   if (own.done === null || !own.prepared) return
   const prepared = members.filter((member) => {
     const turn = turnOf(s, member)
-    return turn?.round === own.round && turn.prepared && turn.done === own.done
+    if (turn?.round === own.round) return turn.prepared && turn.done === own.done
+    return doneOf(s, member, own.round) === own.done
   })
   if (prepared.length >= quorumOf(s, members.length)) commitHeld(s, { round: own.round, hash: own.done }, out)
 }
@@ -205,6 +206,14 @@ function turnOf(s: MachineState, member: Member): Turn | null {
   if (member.peer === s.options.self) return s.turn
   const turn = memberStatus(s, member)?.turn ?? null
   return turn !== null && turn.epoch === s.durable.view?.epoch ? turn : null
+}
+
+/** The result that a member has said it has of a round; one that has committed it and gone on said it before. */
+function doneOf(s: MachineState, member: Member, round: number): string | null {
+  const turn = turnOf(s, member)
+  if (turn?.round === round) return turn.done
+  const committed = member.peer === s.options.self ? null : (memberStatus(s, member)?.committed ?? null)
+  return committed?.round === round ? committed.hash : null
 }
 
 function rejectContribution(

@@ -3,7 +3,7 @@
  * said to be counts only as far as this node hears its members itself, so that one liar cannot talk a ring away.
  */
 import type { Effect, MachineState } from './state.ts'
-import { compareText, isAlive, isParticipant, memberStatus, reachedRound } from './state.ts'
+import { compareText, isAcceptor, isAlive, isParticipant, memberStatus, reachedRound } from './state.ts'
 import type { StatusMessage } from './messages.ts'
 import { dissolveView } from './adopt.ts'
 import { isMinority } from './questions.ts'
@@ -14,8 +14,8 @@ export const LONELY_TIMEOUTS = 10
 
 /**
  * Called with every status. The larger ring goes on, of equals the one with more rounds, then the lower name. A node that
- * is long without a quorum, or outside its ring's view, gives way to an equal: but as long as more of its own ring are
- * there it keeps its vote for them.
+ * is long without a quorum, or outside its ring's view, gives way to a larger ring only: else it keeps its vote for those
+ * of its own that may come back.
  */
 export function considerMerge(s: MachineState, other: StatusMessage, out: Effect[]): void {
   const view = s.durable.view
@@ -34,7 +34,8 @@ export function considerMerge(s: MachineState, other: StatusMessage, out: Effect
     size: isAny ? 0 : sizeOf(s, other.ringId),
   }
   const isActive = isParticipant(s) && !isMinority(s)
-  const givesWay = isAny || (isLonely(s) && theirs.size >= own.size)
+  if (!isAny && theirs.size === 0) return
+  const givesWay = isAny || (isLonely(s) && theirs.size > own.size)
   if (isActive ? goesBefore(theirs, own) : givesWay)
     dissolveView(s, `ring ${other.ringId} of the same job goes before this one`, out)
 }
@@ -82,11 +83,11 @@ function ownSize(s: MachineState): number {
   return size
 }
 
-/** Peers that say themselves that they take part in another ring. */
+/** Peers that say themselves that they take part in another ring; of this node's own members, who left it, none counts. */
 function sizeOf(s: MachineState, ringId: string): number {
   let size = 0
   for (const [peer, { status }] of s.peers) {
-    if (status?.ringId === ringId && status.active && isAlive(s, peer)) size += 1
+    if (status?.ringId === ringId && status.active && isAlive(s, peer) && !isAcceptor(s, peer)) size += 1
   }
   return size
 }

@@ -27,13 +27,13 @@ export function considerMerge(s: MachineState, other: StatusMessage, out: Effect
     return
   }
   const isAny = s.options.quorum === 'any'
+  const isActive = isParticipant(s) && !isMinority(s)
   const own = { round: reachedRound(s), name: view.ringId + viewId(view), size: isAny ? 0 : ownSize(s) }
   const theirs = {
     round: reachedRound(other),
     name: other.ringId + other.viewId,
-    size: isAny ? 0 : sizeOf(s, other.ringId),
+    size: isAny ? 0 : sizeOf(s, other.ringId, !isActive),
   }
-  const isActive = isParticipant(s) && !isMinority(s)
   if (!isAny && theirs.size === 0) return
   const givesWay = isAny || (isLonely(s) && theirs.size > own.size)
   if (isActive ? goesBefore(theirs, own) : givesWay)
@@ -83,11 +83,12 @@ function ownSize(s: MachineState): number {
   return size
 }
 
-/** Peers that say themselves that they take part in another ring; of this node's own members, who left it, none counts. */
-function sizeOf(s: MachineState, ringId: string): number {
+/** Peers that say themselves that they take part in another ring; those who left this one only where it has no quorum. */
+function sizeOf(s: MachineState, ringId: string, withOwn: boolean): number {
   let size = 0
   for (const [peer, { status }] of s.peers) {
-    if (status?.ringId === ringId && status.active && isAlive(s, peer) && !isAcceptor(s, peer)) size += 1
+    if (status?.ringId === ringId && status.active && isAlive(s, peer) && (withOwn || !isAcceptor(s, peer)))
+      size += 1
   }
   return size
 }

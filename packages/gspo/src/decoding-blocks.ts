@@ -3,7 +3,7 @@
  * prompt's rows do not fill its last block one of them is computed again in the rest. Pure.
  */
 import { CACHE_READ_PRODUCTS } from './defaults.ts'
-import type { ModelConfig } from './models/config.ts'
+import type { ModelConfig } from './models/model-config.ts'
 
 /** Blocks of `members` rows. */
 export interface DecodingBlocks {

@@ -2,7 +2,7 @@
 import { CACHE_BLOCK_TOKENS, MEMORY_RESERVE } from './defaults.ts'
 import { GspoError } from './errors.ts'
 import { megabytes, residentBytes, type MemoryRequest } from './memory.ts'
-import type { ModelConfig } from './models/config.ts'
+import type { ModelConfig } from './models/model-config.ts'
 import { linearSizes } from './models/modules.ts'
 
 /** A batch of prompts whose groups are to be sampled. */

@@ -6,7 +6,7 @@ import { CACHE_BLOCK_TOKENS } from './defaults.ts'
 import type { DecodingBlocks } from './decoding-blocks.ts'
 import type { Feed } from './engine/engine.ts'
 import { KvStore, type StoreSizes } from './kv-store.ts'
-import type { ModelConfig } from './models/config.ts'
+import type { ModelConfig } from './models/model-config.ts'
 import { cacheNames } from './models/decode-graph.ts'
 import type { DecodingRoom } from './policy-types.ts'
 

@@ -13,7 +13,7 @@ import {
 import type { EngineDemand } from './engine/choose.ts'
 import type { WeightHolding } from './engine/engine.ts'
 import { GspoError } from './errors.ts'
-import type { LinearAttentionConfig, ModelConfig } from './models/config.ts'
+import type { LinearAttentionConfig, ModelConfig } from './models/model-config.ts'
 import { CHUNK_TOKENS } from './models/delta-rule.ts'
 import { linearSizes } from './models/modules.ts'
 

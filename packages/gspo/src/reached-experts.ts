@@ -1,7 +1,7 @@
 /** Which experts of a mixture got a token: an adapter's matrices on the others have no gradient at all, as in PyTorch. */
 import type { Feed } from './engine/engine.ts'
 import type { AdapterLayout } from './lora.ts'
-import type { ModelConfig } from './models/config.ts'
+import type { ModelConfig } from './models/model-config.ts'
 import { expertModule } from './models/modules.ts'
 
 /** Experts that the parts of a batch reached; none are known of models without experts. */

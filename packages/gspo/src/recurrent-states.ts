@@ -1,6 +1,6 @@
 /** What layers of linear attention keep while decoding: two buffers each, one read and one written by a step. */
 import type { Feed } from './engine/engine.ts'
-import type { ModelConfig } from './models/config.ts'
+import type { ModelConfig } from './models/model-config.ts'
 import { stateNames } from './models/decode-graph.ts'
 import { linearSizes } from './models/modules.ts'
 

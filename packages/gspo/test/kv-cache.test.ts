@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { planBlocks } from '../src/decoding-blocks.ts'
 import { KvCache } from '../src/kv-cache.ts'
-import type { ModelConfig } from '../src/models/config.ts'
+import type { ModelConfig } from '../src/models/model-config.ts'
 import { cacheNames } from '../src/models/decode-graph.ts'
 import { QWEN3_06B } from './model-shapes.ts'
 

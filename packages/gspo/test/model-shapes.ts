@@ -1,5 +1,6 @@
 /** Shapes of published models, without their weights. */
-import { parseModelConfig, type ModelConfig } from '../src/models/config.ts'
+import { parseModelConfig } from '../src/models/config.ts'
+import type { ModelConfig } from '../src/models/model-config.ts'
 
 /** Qwen3-0.6B: 28 layers, 8 heads of keys and values of 128. */
 export const QWEN3_06B: ModelConfig = parseModelConfig(

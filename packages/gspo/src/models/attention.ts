@@ -2,7 +2,7 @@
 import { addDims, mulDims, type Dim } from '../graph/dims.ts'
 import type { GraphBuilder } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
-import type { ModelConfig } from './config.ts'
+import type { ModelConfig } from './model-config.ts'
 import type { AttentionCore } from './decoder.ts'
 
 /** Sizes of a batch of groups: R prompts of P tokens, G completions of C tokens each. */

@@ -1,7 +1,7 @@
 /** The parts of config.json that families spell differently: rotary embedding, windows, experts, linear attention. */
 import { GspoError } from '../errors.ts'
 import type { ConfigReader } from './config-reader.ts'
-import type { Family, LinearAttentionConfig, MoeConfig, RopeConfig } from './config.ts'
+import type { Family, LinearAttentionConfig, MoeConfig, RopeConfig } from './model-config.ts'
 
 /** The rotary base of a file that does not say: the configuration classes' own. */
 function defaultTheta(family: Family): number {

@@ -5,7 +5,7 @@
 import { mulDims } from '../graph/dims.ts'
 import { dimOf } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
-import type { LinearAttentionConfig } from './config.ts'
+import type { LinearAttentionConfig } from './model-config.ts'
 import { linear, silu, type LayerContext } from './layers.ts'
 import { linearAttentionModule, linearSizes } from './modules.ts'
 

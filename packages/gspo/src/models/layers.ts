@@ -5,7 +5,7 @@ import { mulDims } from '../graph/dims.ts'
 import type { Tensor } from '../graph/ops.ts'
 import { loraScale, loraTensorName, type AdapterLayout, type LoraConfig } from '../lora.ts'
 import type { Checkpoint, WeightUse } from '../weights/checkpoint.ts'
-import type { ModelConfig } from './config.ts'
+import type { ModelConfig } from './model-config.ts'
 import type { FeedForwardNames } from './modules.ts'
 
 /** Builds layers of one model into one graph. */

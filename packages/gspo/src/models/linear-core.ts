@@ -5,7 +5,7 @@
 import { addDims, mulDims, type Dim } from '../graph/dims.ts'
 import { dimOf, type GraphBuilder } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
-import type { LinearAttentionConfig } from './config.ts'
+import type { LinearAttentionConfig } from './model-config.ts'
 import { deltaRule, type Levels } from './delta-rule.ts'
 import type { LinearCore, MixerInputs } from './gated-delta-net.ts'
 import { silu, type LayerContext } from './layers.ts'

@@ -1,6 +1,6 @@
 /** Names of a decoder's parts in its checkpoint, and the linear layers that LoRA can sit on. */
 import { LORA_TARGETS, type LoraConfig, type LoraSite, type LoraTarget } from '../lora.ts'
-import type { LinearAttentionConfig, ModelConfig } from './config.ts'
+import type { LinearAttentionConfig, ModelConfig } from './model-config.ts'
 
 /** Module paths of a gated feed-forward. */
 export interface FeedForwardNames {

@@ -3,7 +3,7 @@ import { GspoError } from '../errors.ts'
 import { mulDims } from '../graph/dims.ts'
 import { dimOf, type GraphBuilder } from '../graph/graph.ts'
 import type { Tensor } from '../graph/ops.ts'
-import type { MoeConfig } from './config.ts'
+import type { MoeConfig } from './model-config.ts'
 import { gatedFeedForward, linear, silu, type LayerContext } from './layers.ts'
 import {
   expertNames,

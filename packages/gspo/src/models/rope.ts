@@ -1,6 +1,6 @@
 /** Rotary position embedding (arXiv 2104.09864) and its scalings: frequencies, and tables of cosines and sines. */
 import type { Feed } from '../engine/engine.ts'
-import type { ModelConfig, RopeConfig } from './config.ts'
+import type { ModelConfig, RopeConfig } from './model-config.ts'
 
 /** Inverse frequencies of the rotated pairs, and the factor on cosine and sine. */
 export interface RopeFrequencies {

@@ -6,7 +6,7 @@ import type { Tensor } from '../graph/ops.ts'
 import type { AdapterLayout, LoraConfig } from '../lora.ts'
 import type { Checkpoint } from '../weights/checkpoint.ts'
 import { groupAttention, type GroupDims, type GroupMasks } from './attention.ts'
-import type { ModelConfig } from './config.ts'
+import type { ModelConfig } from './model-config.ts'
 import { decoderStack, type StackOutput, type TokenMixers } from './decoder.ts'
 import { headScores, headScoresWithGradient } from './head.ts'
 import {

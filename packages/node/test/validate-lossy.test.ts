@@ -7,7 +7,12 @@ import { verifyDelta } from '@gym-node/wire'
 import { fetchResidual } from '../src/validate/fetched-residual.ts'
 import { replayDelta } from '../src/validate/replay.ts'
 import type { RoundRecord } from '../src/validate/round-records.ts'
-import type { ReplayCheckName, ReplayInput, ReplayVerdict, ResidualFiles } from '../src/validate/replay-types.ts'
+import type {
+  ReplayCheckName,
+  ReplayInput,
+  ReplayVerdict,
+  ResidualFiles,
+} from '../src/validate/replay-types.ts'
 import {
   filesOf,
   floatBytes,

@@ -21,8 +21,9 @@ export interface Advantages {
 }
 
 /**
- * Mean (NaN of none) and deviation (n - 1; NaN of fewer than two) of the numbers that are not NaN. Of equal numbers the
- * mean is that number and the deviation 0 exactly: 0.1 + 0.1 + 0.1 is not 3 * 0.1 in binary, but a difference of 0 is 0.
+ * Mean (NaN of none) and deviation (n - 1; NaN of fewer than two) of the numbers that are not NaN. A mean
+ * lies between the smallest and the largest, so that of equal numbers it is that number and the deviation 0 exactly:
+ * a third of 0.1 + 0.1 + 0.1 is more than 0.1 in binary.
  */
 export function momentsOf(
   values: ArrayLike<number>,
@@ -30,16 +31,18 @@ export function momentsOf(
   to = values.length,
 ): { mean: number; deviation: number } {
   let count = 0
-  let first = NaN
   let sum = 0
+  let smallest = Infinity
+  let largest = -Infinity
   for (let i = from; i < to; i++) {
     const value = values[i] ?? NaN
     if (Number.isNaN(value)) continue
-    if (count === 0) first = value
-    sum += value - first
+    sum += value
+    smallest = Math.min(smallest, value)
+    largest = Math.max(largest, value)
     count++
   }
-  const mean = first + sum / Math.max(1, count)
+  const mean = count === 0 ? NaN : Math.min(Math.max(sum / count, smallest), largest)
   let squares = 0
   for (let i = from; i < to; i++) {
     const value = values[i] ?? NaN

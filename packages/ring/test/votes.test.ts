@@ -216,7 +216,7 @@ describe('a node that has missed views', () => {
     const line = { ...view, epoch: 8, members: [{ peer: 'z', boot: 'z.1' }] }
     const last = after(line)
     const path = [provenBy([], view, line), provenBy(['z'], line, last)]
-    const status = { ...statusOf(rig, 'a'), boot: 'z.1', epoch: 8, viewId: idOf(rig, line) }
+    const status = { ...statusOf(rig, 'a'), boot: 'z.1', epoch: 8, viewId: idOf(line) }
     say(rig, 'c', 'z', status)
     decide(rig, 'c', path)
     assert.equal(viewOf(rig, 'c').epoch, 1, 'its own are there')
@@ -236,6 +236,41 @@ describe('a node that has missed views', () => {
   })
 })
 
+describe('a newcomer that dies before it hears of the view that takes it in', () => {
+  /** The view of a ring of z that takes in a process of c, as z tells c of it. */
+  const taken = (rig: MachineRig, boot: string): Proven[] => {
+    const line = { ...viewOf(new MachineRig(['a']), 'a'), epoch: 8, members: [{ peer: 'z', boot: 'z.1' }] }
+    const last = { ...line, epoch: 9, members: [...line.members, { peer: 'c', boot }] }
+    const status = { ...statusOf(rig, 'c'), boot: 'z.1', ringId: line.ringId, epoch: 9, viewId: idOf(last) }
+    say(rig, 'c', 'z', { ...status, active: true })
+    return [provenBy([], line, line), provenBy(['z'], line, last)]
+  }
+  const restarted = (): MachineRig => {
+    const rig = new MachineRig(['c', 'd'], 'two-thirds', { form: false })
+    rig.tick(1)
+    const [first] = rig.effects('c')
+    assert.ok(first?.do === 'persist', 'who it is is on disk before it is said')
+    assert.deepEqual(first.durable.boots, ['c.1'])
+    rig.restart('c')
+    rig.tick(1)
+    assert.deepEqual(rig.durable('c').boots, ['c.1', 'c.2'])
+    return rig
+  }
+
+  it('votes there when it is back: in no view since, it cannot have voted before', () => {
+    const rig = restarted()
+    decide(rig, 'c', taken(rig, 'c.1'))
+    assert.equal(viewOf(rig, 'c').epoch, 9)
+    assert.deepEqual(rig.durable('c').boots, [], 'and from here on older names of it may have voted')
+  })
+
+  it('does not vote where it may have voted under a name that it does not remember', () => {
+    const rig = restarted()
+    decide(rig, 'c', taken(rig, 'c.0'))
+    assert.equal(rig.state('c').durable.view, null)
+  })
+})
+
 /** What a node said last of itself. */
 function statusOf(rig: MachineRig, id: string): StatusMessage {
   const { said } = rig.state(id)
@@ -244,8 +279,7 @@ function statusOf(rig: MachineRig, id: string): StatusMessage {
 }
 
 /** The name of a view as statuses tell it. */
-function idOf(rig: MachineRig, view: ViewValue): string {
-  assert.equal(rig.state('a').options.job, 'rig')
+function idOf(view: ViewValue): string {
   const members = view.members.map(({ peer, boot }) => [peer, boot])
   const text = JSON.stringify([view.ringId, view.epoch, members, [view.start.round, view.start.result]])
   return createHash('sha3-256').update(text).digest('hex').slice(0, 32)

@@ -37,10 +37,10 @@ export function adoptView(s: MachineState, news: readonly Proven[], out: Effect[
 /** Forgets a view that lost against another ring of the same job; this node then joins the other as a newcomer. */
 export function dissolveView(s: MachineState, reason: string, out: Effect[]): void {
   stopRound(s, 'VIEW_CHANGED', reason, out)
-  s.durable = EMPTY_DURABLE
   // Under its old name it could be told of the view it has left, and vote there again without remembering how.
   s.dissolved += 1
   s.boot = `${s.options.boot}.${s.dissolved}`
+  s.durable = { ...EMPTY_DURABLE, boots: [s.boot] }
   s.frozen = false
   s.abandoned = false
   s.proposal = null

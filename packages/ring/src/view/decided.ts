@@ -4,7 +4,7 @@ import { isAcceptor, isAlive, isParticipant, quorumOf, statusOf } from './state.
 import { adoptView } from './adopt.ts'
 import { isConsistent, isProvenFrom } from './certificate.ts'
 import { isLonely } from './merge.ts'
-import type { Proven, ViewValue } from './messages.ts'
+import { MAX_BOOTS, type Member, type Proven, type ViewValue } from './messages.ts'
 import { isCredible } from './trust.ts'
 import { viewId } from './vote.ts'
 
@@ -29,12 +29,27 @@ export function onDecided(s: MachineState, from: string, path: readonly Proven[]
   if (isProvenFrom(s, view, path) || (isLonely(s) && isCredible(s, path))) adoptView(s, path, out)
 }
 
-/** Whether a node in no view may be in this one: it is named, by this process or as a founder that has restarted since. */
+/**
+ * A node in no view remembers the processes that it has been, before it says who it is: a view may name one of them, and
+ * then needs this node's vote.
+ */
+export function noteBoot(s: MachineState, out: Effect[]): void {
+  const { view, boots } = s.durable
+  if (view !== null || boots.includes(s.boot)) return
+  s.durable = { ...s.durable, boots: [...boots, s.boot].slice(-MAX_BOOTS) }
+  out.push({ do: 'persist', durable: s.durable, withResult: false })
+}
+
+/**
+ * Whether a node in no view may be in this one: it is named, by a process that it has been since it was last in a view, so
+ * that it cannot have voted there, or as a founder.
+ */
 function mayEnter(s: MachineState, path: readonly Proven[], value: ViewValue): boolean {
   const founded = s.durable.invited.find(({ ringId }) => ringId === value.ringId)
   const { self, quorum } = s.options
-  if (!value.members.some((m) => m.peer === self && (m.boot === s.boot || founded !== undefined)))
-    return false
+  const isNamed = ({ peer, boot }: Member): boolean =>
+    peer === self && (s.durable.boots.includes(boot) || founded !== undefined)
+  if (!value.members.some(isNamed)) return false
   // All have signed a founding, this node among them.
   if (value.epoch === 1 || quorum === 'any') return isConsistent(s, path)
   return (founded !== undefined && isProvenFrom(s, founded, path)) || isCredible(s, path)

@@ -18,7 +18,7 @@ import { flushStatus, greeting, saysTheSame } from './status.ts'
 import { abandonRound, advanceTurn, commitStart, openTurn } from './turn.ts'
 import { considerChange, desiredMembers, isFirstProposer } from './change.ts'
 import { onAccept, onPrepare, onPropose, reconsider } from './acceptor.ts'
-import { noteLoneliness, onDecided } from './decided.ts'
+import { noteBoot, noteLoneliness, onDecided } from './decided.ts'
 import { considerMerge } from './merge.ts'
 import { onAccepted, onEndorsed, onNack, onPromise } from './proposer.ts'
 import { considerGenesis, onGenesis, onGenesisAck, onGenesisNack } from './genesis.ts'
@@ -41,6 +41,7 @@ export class ViewMachine {
     const s = this.state
     const out: Effect[] = []
     s.now = Math.max(s.now, now)
+    noteBoot(s, out)
     switch (event.on) {
       case 'message':
         return this.#afterMessage(onMessage(s, event.from, event.message, out), out)

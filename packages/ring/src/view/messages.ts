@@ -12,6 +12,9 @@ export const MAX_EPOCH = 0xffff_ffff
 /** Accepted geneses remembered by a node without a view: one that old has been decided or given up long ago. */
 export const MAX_INVITED = 4
 
+/** Processes of a node in no view that are remembered: one that restarts more often before it is let in waits. */
+export const MAX_BOOTS = 16
+
 /** Views kept with their proof for those who have missed some, this one included: more than churn in a night. */
 export const MAX_PATH = 16
 
@@ -153,6 +156,8 @@ export const durableSchema = z.strictObject({
   prepared: markSchema.nullable(),
   /** foundings that this node has signed, while it is in no view */
   invited: z.array(viewValueSchema).max(MAX_INVITED),
+  /** boot ids of the processes that this node has been since it was last in a view, while it is in none */
+  boots: z.array(boot).max(MAX_BOOTS),
 })
 
 export type Member = z.infer<typeof memberSchema>

@@ -207,6 +207,7 @@ export const EMPTY_DURABLE: Durable = {
   computed: null,
   prepared: null,
   invited: [],
+  boots: [],
 }
 
 /** Fresh memory for a process that starts with what was durable before. */

@@ -10,7 +10,7 @@ import { frameMessage } from '../src/net/messages.ts'
 import { MemoryCarrier } from './fuzz/memory-carrier.ts'
 import { joined } from './fuzz/mutate.ts'
 import { startBareNode, until } from './net-rig.ts'
-import { deadline, identityOf, startNode, stopAll } from './rig.ts'
+import { deadline, identityBelow, startNode, stopAll } from './rig.ts'
 
 const HELLO = { t: 'hello', version: 1, job: 'j', boot: 'b', addresses: [], peers: [] }
 const framed = (value: unknown): Uint8Array =>
@@ -69,9 +69,7 @@ describe('a control stream', () => {
 
   it('is refused to a peer that has broken its rules again and again', async () => {
     const node = await startNode(1, { minMembers: 1 })
-    const identity = [2, 3, 4, 5, 6].map(identityOf).find(({ peerId }) => peerId < node.ring.peerId)
-    assert.ok(identity)
-    const stranger = await startBareNode(identity)
+    const stranger = await startBareNode(identityBelow(node.ring.peerId))
     try {
       const signal = deadline([node])
       const rejected = (): number => node.ring.status.counters.rejected.BAD_MESSAGE ?? 0

@@ -1,4 +1,5 @@
 /** A small ring in this process over real TCP: nodes with fixed identities, memory stores and a toy shared state. */
+import assert from 'node:assert/strict'
 import { createIdentity, sha3_256, type Identity } from '@gym-node/wire'
 import {
   createRing,
@@ -13,6 +14,13 @@ import {
 export function identityOf(n: number): Identity {
   const seed = (label: string): Uint8Array => sha3_256(new TextEncoder().encode(`${label} ${n}`))
   return createIdentity({ ed25519: seed('ed25519'), mlDsa87: seed('ml-dsa-87') })
+}
+
+/** An identity whose peer id is lower than the node's: of two the lower opens the control stream. */
+export function identityBelow(peerId: string): Identity {
+  const identity = [2, 3, 4, 5, 6].map(identityOf).find((candidate) => candidate.peerId < peerId)
+  assert.ok(identity)
+  return identity
 }
 
 /** A store that survives a node as a file would. */

@@ -12,6 +12,7 @@ import {
   type Proposed,
   type Proven,
   type ViewMessage,
+  type ViewMessageOf,
   type ViewValue,
 } from './messages.ts'
 import { stopRound } from './adopt.ts'
@@ -22,10 +23,8 @@ import { objection } from './endorse.ts'
 import { pathFor } from './path.ts'
 import { valueHash, type Question, type VoteKind } from './vote.ts'
 
-type Of<T extends ViewMessage['t']> = Extract<ViewMessage, { t: T }>
-
 /** An acceptor answers a prepare: promise, refusal, or the news that the epoch is already decided. */
-export function onPrepare(s: MachineState, from: string, m: Of<'prepare'>, out: Effect[]): void {
+export function onPrepare(s: MachineState, from: string, m: ViewMessageOf<'prepare'>, out: Effect[]): void {
   if (!mayVote(s, from, m, m.ballot, out)) return
   standBack(s)
   const answer = promise(s, m.epoch, m.ringId, m.ballot, out)
@@ -56,7 +55,7 @@ export function reconsider(s: MachineState, out: Effect[]): void {
 }
 
 /** An acceptor accepts what a quorum has endorsed, unless it has promised a higher ballot. */
-export function onAccept(s: MachineState, from: string, m: Of<'accept'>, out: Effect[]): void {
+export function onAccept(s: MachineState, from: string, m: ViewMessageOf<'accept'>, out: Effect[]): void {
   const { ballot } = m.certificate
   if (!isAbout(m, m.value) || !mayVote(s, from, m, ballot, out)) return
   const signature = accept(s, m, out)
@@ -201,6 +200,6 @@ function scopeOf({ ringId, epoch, ballot }: Proposed): Pick<Proposed, 'ringId' |
 }
 
 /** Bytes as they travel in messages. */
-export function text(bytes: Uint8Array): string {
+function text(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('base64')
 }

@@ -5,12 +5,10 @@
 import { createHash } from 'node:crypto'
 import type { Effect, MachineState } from './state.ts'
 import { compareText, isAlive } from './state.ts'
-import { MAX_INVITED, type Member, type ViewMessage, type ViewValue } from './messages.ts'
+import { MAX_INVITED, type Member, type ViewMessage, type ViewMessageOf, type ViewValue } from './messages.ts'
 import { adoptView } from './adopt.ts'
 import { certify, genesisBallot, isVote, signVote } from './certificate.ts'
 import type { Question } from './vote.ts'
-
-type Of<T extends ViewMessage['t']> = Extract<ViewMessage, { t: T }>
 
 /** Remains of an old ring that cannot form again hold up a genesis among newcomers this many peer timeouts. */
 const OLD_RING_TIMEOUTS = 4
@@ -49,7 +47,7 @@ export function considerGenesis(s: MachineState, out: Effect[]): void {
 }
 
 /** Answers another node's genesis. An accepted one locks this node for a timeout, so that it joins only one. */
-export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: Effect[]): void {
+export function onGenesis(s: MachineState, from: string, m: ViewMessageOf<'genesis'>, out: Effect[]): void {
   const { value } = m
   const named = (peer: string, boot: string | null): boolean =>
     value.members.some((member) => member.peer === peer && (boot === null || member.boot === boot))
@@ -70,7 +68,12 @@ export function onGenesis(s: MachineState, from: string, m: Of<'genesis'>, out: 
 }
 
 /** Counts acceptances; the last one makes the ring. */
-export function onGenesisAck(s: MachineState, from: string, m: Of<'genesis-ack'>, out: Effect[]): void {
+export function onGenesisAck(
+  s: MachineState,
+  from: string,
+  m: ViewMessageOf<'genesis-ack'>,
+  out: Effect[],
+): void {
   if (s.genesis?.value.ringId !== m.ringId) return
   const signature = Buffer.from(m.signature, 'base64')
   if (!isVote(s, foundingOf(s, s.genesis.value), from, signature)) return
@@ -79,7 +82,7 @@ export function onGenesisAck(s: MachineState, from: string, m: Of<'genesis-ack'>
 }
 
 /** One refusal of a node that it names ends this try. */
-export function onGenesisNack(s: MachineState, from: string, m: Of<'genesis-nack'>): void {
+export function onGenesisNack(s: MachineState, from: string, m: ViewMessageOf<'genesis-nack'>): void {
   if (s.genesis?.value.ringId !== m.ringId || !s.genesis.value.members.some(({ peer }) => peer === from))
     return
   s.genesis = null

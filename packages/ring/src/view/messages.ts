@@ -175,5 +175,7 @@ export type Turn = z.infer<typeof turnSchema>
 export type StatusMessage = z.infer<typeof statusSchema>
 export type ViewMessage = z.infer<typeof viewMessageSchema>
 export type Durable = z.infer<typeof durableSchema>
-export type Promised = Extract<ViewMessage, { t: 'promise' }>
-export type Proposed = Extract<ViewMessage, { t: 'propose' }>
+/** The message of one kind. */
+export type ViewMessageOf<T extends ViewMessage['t']> = Extract<ViewMessage, { t: T }>
+export type Promised = ViewMessageOf<'promise'>
+export type Proposed = ViewMessageOf<'propose'>

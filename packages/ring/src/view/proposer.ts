@@ -12,6 +12,7 @@ import {
   type Proposed,
   type Proven,
   type ViewMessage,
+  type ViewMessageOf,
   type ViewValue,
 } from './messages.ts'
 import { accept, endorse, isOutOfReach, promise, questionOf } from './acceptor.ts'
@@ -20,8 +21,6 @@ import { jitter, standBack } from './backoff.ts'
 import { certify, isCertified, isVote } from './certificate.ts'
 import { pathFor } from './path.ts'
 import { chooseStart, isPlausible } from './start.ts'
-
-type Of<T extends ViewMessage['t']> = Extract<ViewMessage, { t: T }>
 
 /** Opens a ballot for the next epoch, if enough acceptors can be reached. `membersNow` is asked when it is time. */
 export function startBallot(s: MachineState, membersNow: () => Member[], out: Effect[]): void {
@@ -67,7 +66,7 @@ export function onPromise(
 }
 
 /** A refusal names the higher ballot; the next try goes above it. */
-export function onNack(s: MachineState, from: string, m: Of<'nack'>): void {
+export function onNack(s: MachineState, from: string, m: ViewMessageOf<'nack'>): void {
   const view = s.durable.view
   if (view === null || m.ringId !== view.ringId || m.epoch !== view.epoch + 1 || !isAcceptor(s, from)) return
   if (isOutOfReach(s, m.promised.n)) return
@@ -78,7 +77,7 @@ export function onNack(s: MachineState, from: string, m: Of<'nack'>): void {
 }
 
 /** With a quorum of endorsements the value is put to the vote, and they go with it. */
-export function onEndorsed(s: MachineState, from: string, m: Of<'endorsed'>, out: Effect[]): void {
+export function onEndorsed(s: MachineState, from: string, m: ViewMessageOf<'endorsed'>, out: Effect[]): void {
   const p = s.proposal
   if (p?.value == null || !isMine(s, m) || !isAcceptor(s, from) || p.certificate !== null) return
   const signature = Buffer.from(m.signature, 'base64')
@@ -87,7 +86,7 @@ export function onEndorsed(s: MachineState, from: string, m: Of<'endorsed'>, out
 }
 
 /** With a quorum of acceptances the view is decided, and everybody connected is told, with the proof. */
-export function onAccepted(s: MachineState, from: string, m: Of<'accepted'>, out: Effect[]): void {
+export function onAccepted(s: MachineState, from: string, m: ViewMessageOf<'accepted'>, out: Effect[]): void {
   const p = s.proposal
   if (p?.value == null || p.certificate === null || !isMine(s, m) || !isAcceptor(s, from)) return
   const signature = Buffer.from(m.signature, 'base64')

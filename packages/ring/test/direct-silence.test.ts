@@ -79,7 +79,7 @@ describe('a neighbour that says nothing about direct sockets', () => {
     try {
       const lanes = offerDirect(new SealedLink(carrier, KEYS, 'p', LIMITS), listener, 2, LIMITS)
       const ready = { kind: FRAME_KIND.directReady, move: 0, round: 0, chunk: 0 }
-      for (const part of new FrameSealer(KEYS.receive).seal(ready, new Uint8Array(0))) carrier.arrive(part)
+      carrier.arrive(new FrameSealer(KEYS.receive).seal(ready, new Uint8Array(0)))
       const { port, id } = await offered.promise
       const socket = net.connect(port, '127.0.0.1')
       socket.write(id)

@@ -1,6 +1,7 @@
 /** Rings of exchanges in this process: real sealed links over carriers in memory, with members that can be made hostile. */
+import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import type { FrameHeader, SealedKeys } from '@gym-node/wire'
+import { FRAME_HEADER_BYTES, FRAME_TAG_BYTES, type FrameHeader, type SealedKeys } from '@gym-node/wire'
 import { DEFAULT_LIMITS, RingError, type Integrity, type WireType } from '../src/index.ts'
 import { Lanes } from '../src/link/lanes.ts'
 import { SealedLink } from '../src/link/sealed-link.ts'
@@ -26,9 +27,12 @@ export class PipeEnd implements Carrier {
 
   send(buffers: readonly Uint8Array[], written?: () => void): boolean {
     const { other } = this
-    const pieces = this.cut(Buffer.concat(buffers))
-    for (const piece of pieces) this.#later(() => other?.arrive(piece))
-    this.#later(() => written?.())
+    const bytes = Buffer.concat(buffers)
+    for (const piece of this.cut(bytes)) this.#later(() => other?.arrive(piece))
+    this.#later(() => {
+      assert.deepEqual(Buffer.concat(buffers), bytes, 'memory of a frame changed before it was written')
+      written?.()
+    })
     return !this.isFull
   }
 
@@ -211,6 +215,11 @@ function corrupt(link: SealedLink, tamper: Tamper): void {
   link.send = (header, payload) => {
     let more = true
     for (const frame of tamper(header, payload)) more = send(frame.header, frame.payload)
+    return more
+  }
+  link.sendInPlace = (header, frame, release) => {
+    const more = link.send(header, frame.slice(FRAME_HEADER_BYTES, -FRAME_TAG_BYTES))
+    release()
     return more
   }
 }

@@ -145,10 +145,10 @@ describe('an exchange', () => {
         counts.push(() => subscribed)
       },
     })
-    // One from the lanes themselves, for as long as the link lives.
+    // One from the link and one from the lanes, for as long as the link lives.
     assert.deepEqual(
       counts.map((count) => count()),
-      counts.map(() => 1),
+      counts.map(() => 2),
     )
   })
 })

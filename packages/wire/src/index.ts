@@ -22,7 +22,10 @@ export type { DirectionKey, SealedKeys } from './seal-keys.ts'
 export { SEAL_CONFIRM_BYTES, SEAL_HELLO_BYTES, SEAL_REPLY_BYTES } from './seal-messages.ts'
 export { FRAME_HEADER_BYTES, FRAME_TAG_BYTES, decodeFrameHeader, encodeFrameHeader } from './frame-header.ts'
 export type { FrameHeader } from './frame-header.ts'
-export { FrameOpener, FrameSealer } from './frames.ts'
+export { aeadEngine } from './aead-engine.ts'
+export type { AeadEngine, Open, Seal } from './aead.ts'
+export { giveBack } from './memory.ts'
+export { FrameOpener, FrameSealer, frameBytes } from './frames.ts'
 export {
   BITDELTA_MIN_SCALE_ELEMENTS,
   DEFAULT_DELTA_LIMITS,

@@ -7,6 +7,8 @@ import fc from 'fast-check'
 import type { DirectionKey } from '@gym-node/wire'
 import {
   FRAME_HEADER_BYTES,
+  FRAME_TAG_BYTES,
+  frameBytes,
   FrameOpener,
   FrameSealer,
   MAX_FRAME_PAYLOAD_BYTES,
@@ -24,12 +26,11 @@ const LIMITS = { maxPayloadBytes: 1 << 20 }
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 const unhex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'))
 
-type Frame = [Uint8Array, Uint8Array, Uint8Array]
-const seal = (sealer: FrameSealer, payload: Uint8Array, header = HEADER): Frame => {
-  const parts = sealer.seal(header, payload)
-  assert.equal(parts.length, 3)
-  return parts as Frame
-}
+/** The header, and what is behind it: ciphertext and tag. */
+const parts = (frame: Uint8Array): [Uint8Array, Uint8Array] => [
+  frame.subarray(0, FRAME_HEADER_BYTES),
+  frame.subarray(FRAME_HEADER_BYTES),
+]
 const nonceOf = (frame: bigint): Uint8Array => {
   const counter = unhex(frame.toString(16).padStart(24, '0'))
   return KEY.iv.map((byte, i) => byte ^ (counter[i] ?? 0))
@@ -61,19 +62,19 @@ describe('FrameSealer', () => {
     const sealer = new FrameSealer(KEY)
     for (let n = 0n; n < 300n; n++) {
       const payload = new Uint8Array(Number(n % 40n)).fill(Number(n))
-      const [header, body, tag] = seal(sealer, payload)
-      assert.equal(hex(Buffer.concat([body, tag])), hex(gcm(KEY.key, nonceOf(n), header).encrypt(payload)))
+      const [header, sealed] = parts(sealer.seal(HEADER, payload))
+      assert.equal(hex(sealed), hex(gcm(KEY.key, nonceOf(n), header).encrypt(payload)))
     }
   })
 
   it('writes the header little-endian, in the order of the contract', () => {
-    const [header] = seal(new FrameSealer(KEY), new Uint8Array(300))
+    const [header] = parts(new FrameSealer(KEY).seal(HEADER, new Uint8Array(300)))
     assert.equal(hex(header), '07' + '00' + '0102' + '70110100' + '09000000' + '2c010000')
   })
 
   it('leaves the payload as it was', () => {
     const payload = new Uint8Array(64).fill(3)
-    seal(new FrameSealer(KEY), payload)
+    new FrameSealer(KEY).seal(HEADER, payload)
     assert.deepEqual(payload, new Uint8Array(64).fill(3))
   })
 
@@ -85,22 +86,20 @@ describe('FrameSealer', () => {
     assert.throws(() => sealer.seal(HEADER, new Uint8Array(MAX_FRAME_PAYLOAD_BYTES + 1)), {
       code: 'BAD_ARGUMENT',
     })
-    const [header, body, tag] = seal(sealer, Uint8Array.of(1))
-    assert.equal(
-      hex(Buffer.concat([body, tag])),
-      hex(gcm(KEY.key, nonceOf(0n), header).encrypt(Uint8Array.of(1))),
-    )
+    assert.throws(() => sealer.seal(HEADER, Uint8Array.of(1), new Uint8Array(32)), { code: 'BAD_ARGUMENT' })
+    const [header, sealed] = parts(sealer.seal(HEADER, Uint8Array.of(1)))
+    assert.equal(hex(sealed), hex(gcm(KEY.key, nonceOf(0n), header).encrypt(Uint8Array.of(1))))
   })
 
   it('steps the key forward after 65536 frames, and the opener with it', () => {
     const sealer = new FrameSealer(KEY)
     const opener = new FrameOpener(KEY, LIMITS)
     const payload = Uint8Array.of(1, 2, 3)
-    for (let n = 0; n < REKEY_FRAMES; n++) opener.open(...seal(sealer, payload))
-    const [header, body, tag] = seal(sealer, payload)
-    const expected = gcm(nextKey(KEY.key, 1), nonceOf(65536n), header).encrypt(payload)
-    assert.equal(hex(Buffer.concat([body, tag])), hex(expected))
-    assert.deepEqual(Uint8Array.from(opener.open(header, body, tag)), payload)
+    for (let n = 0; n < REKEY_FRAMES; n++) opener.open(sealer.seal(HEADER, payload))
+    const frame = sealer.seal(HEADER, payload)
+    const [header, sealed] = parts(frame)
+    assert.equal(hex(sealed), hex(gcm(nextKey(KEY.key, 1), nonceOf(65536n), header).encrypt(payload)))
+    assert.deepEqual(Uint8Array.from(opener.open(frame)), payload)
   })
 })
 
@@ -118,9 +117,9 @@ describe('FrameOpener', () => {
         const sealer = new FrameSealer(KEY)
         const opener = new FrameOpener(KEY, LIMITS)
         for (const { payload, ...header } of frames) {
-          const [headerBytes, body, tag] = seal(sealer, payload, header)
-          assert.deepEqual(opener.readHeader(headerBytes), { ...header, length: payload.length })
-          assert.deepEqual(Uint8Array.from(opener.open(headerBytes, body, tag)), payload)
+          const sealed = sealer.seal(header, payload)
+          assert.deepEqual(opener.readHeader(parts(sealed)[0]), { ...header, length: payload.length })
+          assert.deepEqual(Uint8Array.from(opener.open(sealed)), payload)
         }
       }),
       { seed: 20260104 },
@@ -128,38 +127,46 @@ describe('FrameOpener', () => {
   })
 
   it('refuses a frame with any one bit changed, and then everything', () => {
-    const sealed = seal(new FrameSealer(KEY), new Uint8Array(20).fill(9))
-    const [header, body, tag] = sealed
-    const total = 8 * (header.length + body.length + tag.length)
-    for (let bit = 0; bit < total; bit++) {
-      const whole = Buffer.concat(sealed)
-      whole[bit >> 3] = (whole[bit >> 3] ?? 0) ^ (1 << (bit & 7))
+    const sealed = new FrameSealer(KEY).seal(HEADER, new Uint8Array(20).fill(9))
+    for (let bit = 0; bit < 8 * sealed.length; bit++) {
+      const changed = Uint8Array.from(sealed)
+      changed[bit >> 3] ^= 1 << (bit & 7)
       const opener = new FrameOpener(KEY, LIMITS)
-      const parts: Frame = [whole.subarray(0, 16), whole.subarray(16, 36), whole.subarray(36)]
-      assert.throws(() => opener.open(...parts), { name: 'WireError' }, `bit ${bit}`)
-      assert.throws(() => opener.open(...sealed), { code: 'BAD_FRAME', message: /already failed/ })
+      assert.throws(() => opener.open(changed), { name: 'WireError' }, `bit ${bit}`)
+      assert.throws(() => opener.open(sealed), { code: 'BAD_FRAME', message: /already failed/ })
     }
   })
 
   it('refuses repeated, lost and reordered frames, and frames of the other direction', () => {
     const sealer = new FrameSealer(KEY)
-    const [first, second] = [seal(sealer, Uint8Array.of(1)), seal(sealer, Uint8Array.of(2))]
+    const [first, second] = [1, 2].map((value) => sealer.seal(HEADER, Uint8Array.of(value)))
     const repeated = new FrameOpener(KEY, LIMITS)
-    repeated.open(...first)
-    assert.throws(() => repeated.open(...first), { code: 'BAD_FRAME' })
-    assert.throws(() => new FrameOpener(KEY, LIMITS).open(...second), { code: 'BAD_FRAME' })
+    repeated.open(first)
+    assert.throws(() => repeated.open(first), { code: 'BAD_FRAME' })
+    assert.throws(() => new FrameOpener(KEY, LIMITS).open(second), { code: 'BAD_FRAME' })
     const otherDirection = new FrameOpener({ key: KEY.key.map((b) => b ^ 1), iv: KEY.iv }, LIMITS)
-    assert.throws(() => otherDirection.open(...first), { code: 'BAD_FRAME' })
+    assert.throws(() => otherDirection.open(first), { code: 'BAD_FRAME' })
   })
 
-  it('refuses truncated tags and lengths that do not match the header', () => {
-    const [header, body, tag] = seal(new FrameSealer(KEY), new Uint8Array(20))
-    assert.throws(() => new FrameOpener(KEY, LIMITS).open(header, body, tag.subarray(0, 12)), {
-      code: 'BAD_FRAME',
-    })
-    assert.throws(() => new FrameOpener(KEY, LIMITS).open(header, body.subarray(1), tag), {
-      code: 'BAD_FRAME',
-    })
+  it('refuses frames that are shorter or longer than their header says', () => {
+    const sealed = new FrameSealer(KEY).seal(HEADER, new Uint8Array(20))
+    for (const wrong of [sealed.subarray(0, -1), sealed.subarray(0, 16), Buffer.concat([sealed, sealed])]) {
+      assert.throws(() => new FrameOpener(KEY, LIMITS).open(wrong), { code: 'BAD_FRAME' })
+    }
+  })
+
+  it('opens and seals where it is told, which may be where the bytes lie already', () => {
+    const payload = Uint8Array.from({ length: 5000 }, (_, i) => i % 251)
+    const expected = new FrameSealer(KEY).seal(HEADER, payload)
+    const memory = new Uint8Array(frameBytes(payload.length))
+    memory.set(payload, FRAME_HEADER_BYTES)
+    const inside = memory.subarray(FRAME_HEADER_BYTES, -FRAME_TAG_BYTES)
+    assert.equal(new FrameSealer(KEY).seal(HEADER, inside, memory), memory)
+    assert.deepEqual(memory, Uint8Array.from(expected))
+    const room = new Uint8Array(payload.length)
+    assert.equal(new FrameOpener(KEY, LIMITS).open(memory, room), room)
+    assert.deepEqual(room, payload)
+    assert.throws(() => new FrameOpener(KEY, LIMITS).open(memory, room.subarray(1)), { code: 'BAD_ARGUMENT' })
   })
 
   it('refuses a length over its limit from the header alone', () => {

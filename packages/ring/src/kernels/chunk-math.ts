@@ -6,6 +6,7 @@
  */
 import type { WireType } from '../types.ts'
 import { BLOCK, encodedBytes, type ChunkMemory } from './chunk-memory.ts'
+import type { LentFrame } from './frame-slots.ts'
 
 /** What this node adds to a chunk. All arrays are as long as the chunk. */
 export interface Part {
@@ -33,7 +34,10 @@ const NAMES = {
   int8: { send: 'sendInt8', pass: 'passInt8', product: 'productInt8', quotient: 'quotientInt8' },
 } as const
 
-/** Works in the scratch of `memory`. Wire bytes that a method returns are valid until the next call. */
+/**
+ * Works in the scratch of `memory`. Wire bytes that a method returns are valid until the next call, or as long as the
+ * frame around them is lent.
+ */
 export class ChunkMath {
   readonly wire: WireType
   readonly #memory: ChunkMemory
@@ -43,8 +47,20 @@ export class ChunkMath {
     this.#memory = memory
   }
 
+  /** Where wire bytes that come are worked on without a copy, until the next call of any other method. */
+  room(bytes: number): Uint8Array {
+    this.#memory.slots.begin()
+    return this.#memory.bytes.subarray(this.#came, this.#came + bytes)
+  }
+
+  /** The frame around wire bytes that a method has just returned; null where they must be sealed elsewhere. */
+  lend(bytes: Uint8Array): LentFrame | null {
+    return this.#memory.slots.lend(bytes)
+  }
+
   /** own * weight (+ residual) as wire bytes. */
   send(part: Part): Uint8Array {
+    this.#memory.slots.begin()
     return this.#sum('send', part, null)
   }
 
@@ -75,15 +91,16 @@ export class ChunkMath {
   decode(payload: Uint8Array, result: Float32Array): void {
     const { kernels, scratch } = this.#memory
     if (this.wire === 'f32') {
-      bytesOf(result).set(payload)
+      if (!isSame(payload, result)) bytesOf(result).set(payload)
       return
     }
     this.#take(payload, result.length)
-    const codes = scratch.came + headBytes(result.length)
+    const came = this.#came
+    const codes = came + headBytes(result.length)
     inParts(result.length, (start, count) => {
       const to = this.#memory.write(result, start, count, scratch.result)
-      if (this.wire === 'bf16') kernels.decodeBf16(to, scratch.came + start * 2, toSixteens(count))
-      else kernels.decodeInt8(to, scratch.came + start / 64, codes + start, Math.ceil(count / BLOCK))
+      if (this.wire === 'bf16') kernels.decodeBf16(to, came + start * 2, toSixteens(count))
+      else kernels.decodeInt8(to, came + start / 64, codes + start, Math.ceil(count / BLOCK))
       this.#memory.settle(result, start, count, to)
     })
   }
@@ -91,7 +108,7 @@ export class ChunkMath {
   /** `values` as wire bytes. */
   encode(values: Float32Array): Uint8Array {
     if (this.wire === 'f32') return bytesOf(values)
-    return this.#sum('send', { own: values, weight: 1, residual: null, kept: null }, null)
+    return this.send({ own: values, weight: 1, residual: null, kept: null })
   }
 
   #sum(kind: Kind, part: Part, mean: Mean | null): Uint8Array {
@@ -111,16 +128,15 @@ export class ChunkMath {
     })
     // In f32 a mean is its own wire bytes.
     if (this.wire === 'f32' && mean !== null) return bytesOf(mean.result)
-    const { code } = this.#memory.scratch
-    return this.#memory.bytes.subarray(code, code + encodedBytes(this.wire, length))
+    return this.#memory.bytes.subarray(this.#code, this.#code + encodedBytes(this.wire, length))
   }
 
   #sumF32(kind: Kind, { own, weight }: Part, mean: Mean | null, start: number, count: number): void {
     const { kernels, scratch } = this.#memory
     const at = this.#memory.read(own, start, count, scratch.own)
-    const came = scratch.came + start * 4
+    const came = this.#came + start * 4
     const to =
-      mean === null ? scratch.code + start * 4 : this.#memory.write(mean.result, start, count, scratch.result)
+      mean === null ? this.#code + start * 4 : this.#memory.write(mean.result, start, count, scratch.result)
     kernels[NAMES.f32[kind]](at, weight, to, toSixteens(count), came, 0, mean?.by ?? 0)
     if (mean !== null) this.#memory.settle(mean.result, start, count, to)
   }
@@ -128,8 +144,8 @@ export class ChunkMath {
   #sumBf16(kind: Kind, { own, weight }: Part, mean: Mean | null, start: number, count: number): void {
     const { kernels, scratch } = this.#memory
     const at = this.#memory.read(own, start, count, scratch.own)
-    const code = scratch.code + start * 2
-    const came = scratch.came + start * 2
+    const code = this.#code + start * 2
+    const came = this.#came + start * 2
     const to = mean === null ? 0 : this.#memory.write(mean.result, start, count, scratch.result)
     const all = toSixteens(count)
     const by = mean?.by ?? 0
@@ -153,11 +169,11 @@ export class ChunkMath {
       rest,
       lost,
       mean?.total ?? 1,
-      scratch.code + start / 64,
-      scratch.code + heads + start,
+      this.#code + start / 64,
+      this.#code + heads + start,
       Math.ceil(count / BLOCK),
-      scratch.came + start / 64,
-      scratch.came + heads + start,
+      this.#came + start / 64,
+      this.#came + heads + start,
       to,
       mean?.by ?? 0,
     )
@@ -165,12 +181,26 @@ export class ChunkMath {
     if (mean !== null) this.#memory.settle(mean.result, start, count, to)
   }
 
-  /** Copies what came to where kernels read it, followed by zeros: they must not raise the last block's scale. */
+  /** Puts what came where kernels read it; zeros behind it, which must not raise the last block's scale. */
   #take(payload: Uint8Array, count: number): void {
-    const { came } = this.#memory.scratch
-    this.#memory.bytes.set(payload, came)
-    const end = came + payload.byteLength
-    this.#memory.bytes.fill(0, end, end + encodedBytes(this.wire, BLOCK - (count % BLOCK)))
+    const { bytes, slots } = this.#memory
+    if (payload.buffer !== bytes.buffer || payload.byteOffset !== this.#came) {
+      slots.begin()
+      bytes.set(payload, this.#came)
+    }
+    const rest = count % BLOCK
+    const end = this.#came + payload.byteLength
+    if (rest > 0) bytes.fill(0, end, end + encodedBytes(this.wire, BLOCK - rest))
+  }
+
+  /** Address of the wire bytes that go. */
+  get #code(): number {
+    return this.#memory.slots.at
+  }
+
+  /** Of those that came: the same, except in `bf16`, whose sums may have to be done again. */
+  get #came(): number {
+    return this.wire === 'bf16' ? this.#memory.scratch.came : this.#code
   }
 }
 
@@ -195,6 +225,11 @@ function isPowerOfTwo(value: number): boolean {
   const [bits] = new Uint32Array(Float32Array.of(value).buffer)
   // Powers whose inverse is a normal number too: no fraction, exponent from 2^-126 to 2^126.
   return (bits & 0x7fffff) === 0 && bits >>> 23 > 0 && bits >>> 23 < 254
+}
+
+/** Whether both begin at one place. */
+function isSame(a: Uint8Array, b: Uint8Array | Float32Array): boolean {
+  return a.buffer === b.buffer && a.byteOffset === b.byteOffset
 }
 
 function bytesOf(values: Float32Array): Uint8Array {

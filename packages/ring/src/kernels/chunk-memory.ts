@@ -3,6 +3,7 @@
  * are worked on where they lie; any other array, and the end of a chunk that is no whole block, goes through scratch.
  */
 import type { WireType } from '../types.ts'
+import { FrameSlots, slotsBytes } from './frame-slots.ts'
 import { BLOCK_BYTES, MAX_MEMORY_BYTES, openKernels, type Kernels } from './kernels.ts'
 
 /** Values that are worked on at a time, and in `int8` share a scale: 4 bytes in 256 are 1.6 %. */
@@ -29,8 +30,7 @@ export function encodedBytes(wire: WireType, count: number): number {
 /** Addresses of scratch for one chunk each, in the order in which they lie. */
 interface Scratch {
   readonly block: number
-  /** wire bytes that go, and that came */
-  readonly code: number
+  /** `bf16`: wire bytes that came, which must outlast those that go */
   readonly came: number
   readonly own: number
   readonly result: number
@@ -44,21 +44,33 @@ export class ChunkMemory {
   readonly kernels: Kernels
   readonly bytes: Uint8Array
   readonly scratch: Scratch
+  /** where wire bytes come and go */
+  readonly slots: FrameSlots
   readonly #memory: ArrayBuffer
   #free: number
 
   constructor(maxCount: number, lendableBytes: number) {
     const values = Math.ceil(maxCount / BLOCK) * BLOCK
     const coded = values * 4 + values / 64
-    const sizes = [BLOCK_BYTES, coded, coded, values * 4, values * 4, values * 2, values * 2, values * 2]
+    const sizes = [
+      BLOCK_BYTES,
+      slotsBytes(coded),
+      values * 2,
+      values * 4,
+      values * 4,
+      values * 2,
+      values * 2,
+      values * 2,
+    ]
     const ends = sizes.map((_, i) => sizes.slice(0, i + 1).reduce((sum, size) => sum + aligned(size), 0))
-    const [code, came, own, result, residual, noResidual, kept, end] = ends
-    this.scratch = { block: 0, code, came, own, result, residual, noResidual, kept }
+    const [slots, came, own, result, residual, noResidual, kept, end] = ends
+    this.scratch = { block: 0, came, own, result, residual, noResidual, kept }
     this.#free = end
     const { kernels, memory } = openLargest(end + lendableBytes, end)
     this.kernels = kernels
     this.#memory = memory
     this.bytes = new Uint8Array(memory)
+    this.slots = new FrameSlots(this.bytes, slots, coded)
     new Uint16Array(memory, noResidual, values).fill(MINUS_ZERO)
   }
 

@@ -4,22 +4,12 @@
  * slow one: bench/all-reduce.ts.
  */
 
-/** Smaller buffers may share their memory with others, and are not worth it. */
-const MIN_GIVEN_BACK_BYTES = 4096
-
 /**
  * glibc returns a freed block to the kernel when it is above a threshold that starts at 128 KiB and grows, up to 32 MiB,
  * with each larger block freed. Below it, each frame's buffer would be fresh pages, zeroed by the kernel: six times the
  * cost of sealing it. This block is never written, so it costs nothing itself.
  */
 const THRESHOLD_BLOCK_BYTES = 31 * 1024 * 1024
-
-/** Frees the memory of a buffer that nothing else uses. Views of a larger buffer are left alone. */
-export function giveBack(bytes: Uint8Array): void {
-  const { buffer } = bytes
-  if (!(buffer instanceof ArrayBuffer) || buffer.byteLength !== bytes.byteLength) return
-  if (bytes.byteLength >= MIN_GIVEN_BACK_BYTES) buffer.transfer(0)
-}
 
 let kept = false
 

@@ -1,10 +1,17 @@
 /** Sealed frames over a carrier, both ways. A frame that does not open ends the link; nothing of it is passed on. */
 import type { FrameHeader, SealedKeys } from '@gym-node/wire'
-import { FRAME_HEADER_BYTES, FRAME_TAG_BYTES, FrameOpener, FrameSealer, WireError } from '@gym-node/wire'
+import {
+  FRAME_HEADER_BYTES,
+  FRAME_TAG_BYTES,
+  frameBytes,
+  FrameOpener,
+  FrameSealer,
+  WireError,
+} from '@gym-node/wire'
 import type { RingLimits } from '../defaults.ts'
 import { RingError } from '../errors.ts'
 import type { ByteSink, Carrier } from '../net/carrier.ts'
-import { giveBack } from './memory.ts'
+import { FrameMemory } from './frame-memory.ts'
 import { Pace } from './pace.ts'
 
 /** What frames are for. */
@@ -40,8 +47,17 @@ const MIN_PAYLOAD_LIMIT = 16_384
 const MAX_KEPT_FRAMES = 2
 const MAX_KEPT_BYTES = 1024
 
-/** Takes one opened frame, whose payload is its own from then on. It throws RingError to refuse it, which ends the link. */
+/**
+ * Takes one opened frame, whose payload is its own from then on, or lies where `FrameRoom` wanted it. It throws RingError
+ * to refuse it, which ends the link.
+ */
 export type FrameHandler = (header: FrameHeader, payload: Uint8Array) => void
+
+/**
+ * Where the payload of a frame is to be opened, exactly as long; null for fresh memory. Nothing vouches for the header
+ * yet, and what is written there is the peer's whether or not it then proves right.
+ */
+export type FrameRoom = (header: FrameHeader) => Uint8Array | null
 
 /** An authenticated, post-quantum link to one peer. */
 export class SealedLink implements ByteSink {
@@ -50,13 +66,17 @@ export class SealedLink implements ByteSink {
   bytesSent = 0
   bytesReceived = 0
   /** bytes of the frame that is coming in, or of the last one */
-  hintBytes = FRAME_HEADER_BYTES + FRAME_TAG_BYTES
+  hintBytes = frameBytes(0)
   /** how fast frames come in */
   readonly pace = new Pace()
   readonly #sealer: FrameSealer
   readonly #opener: FrameOpener
+  readonly #memory = new FrameMemory()
+  /** what to call for frames in place that the carrier still has */
+  readonly #unsent = new Set<() => void>()
   #current: FrameHeader | null = null
   #handler: FrameHandler | null = null
+  #room: FrameRoom | null = null
   #attached = false
   #kept: { header: FrameHeader; payload: Uint8Array }[] = []
 
@@ -67,14 +87,35 @@ export class SealedLink implements ByteSink {
     this.#opener = new FrameOpener(keys.receive, {
       maxPayloadBytes: Math.max(limits.chunkBytes, MIN_PAYLOAD_LIMIT),
     })
+    carrier.onEnd(() => {
+      for (const release of this.#unsent) release()
+      this.#unsent.clear()
+    })
   }
 
   /** Seals and queues a frame; `payload` may change afterwards. False: await `drained` before the next. */
   send(header: Omit<FrameHeader, 'length'>, payload: Uint8Array): boolean {
-    const buffers = this.#sealer.seal(header, payload)
-    for (const buffer of buffers) this.bytesSent += buffer.byteLength
-    return this.carrier.send(buffers, () => {
-      for (const buffer of buffers) giveBack(buffer)
+    const frame = this.#sealer.seal(header, payload, this.#memory.take(frameBytes(payload.byteLength)))
+    this.bytesSent += frame.byteLength
+    return this.carrier.send([frame], () => this.#memory.giveBack(frame))
+  }
+
+  /** Whether `sendInPlace` may be used: a stream keeps pieces of what it is given. */
+  get sealsInPlace(): boolean {
+    return this.carrier.kind === 'direct'
+  }
+
+  /**
+   * The same for a payload that lies in the middle of memory for its frame and may be overwritten. `release` is called
+   * once the memory is free again, also where the link has ended.
+   */
+  sendInPlace(header: Omit<FrameHeader, 'length'>, frame: Uint8Array, release: () => void): boolean {
+    this.#sealer.seal(header, frame.subarray(FRAME_HEADER_BYTES, -FRAME_TAG_BYTES), frame)
+    this.bytesSent += frame.byteLength
+    this.#unsent.add(release)
+    return this.carrier.send([frame], () => {
+      this.#unsent.delete(release)
+      release()
     })
   }
 
@@ -86,8 +127,9 @@ export class SealedLink implements ByteSink {
    * Sets who gets the frames from now on; those kept since `park` are handed over first. Before the first call bytes
    * wait, sealed, in the carrier.
    */
-  onFrame(handler: FrameHandler): void {
+  onFrame(handler: FrameHandler, room: FrameRoom | null = null): void {
     this.#handler = handler
+    this.#room = room
     const kept = this.#kept
     this.#kept = []
     this.#guarded(() => {
@@ -101,6 +143,7 @@ export class SealedLink implements ByteSink {
   /** Nobody takes frames for now. A few small ones are kept. */
   park(): void {
     this.#handler = null
+    this.#room = null
   }
 
   onEnd(handler: (reason: RingError) => void): () => void {
@@ -148,21 +191,16 @@ export class SealedLink implements ByteSink {
   #step(bytes: Uint8Array, at: number): boolean {
     const available = bytes.byteLength - at
     if (available < FRAME_HEADER_BYTES) return false
-    const header = bytes.subarray(at, at + FRAME_HEADER_BYTES)
-    this.#current ??= this.#opener.readHeader(header)
+    this.#current ??= this.#opener.readHeader(bytes.subarray(at, at + FRAME_HEADER_BYTES))
     const current = this.#current
-    this.hintBytes = FRAME_HEADER_BYTES + current.length + FRAME_TAG_BYTES
+    this.hintBytes = frameBytes(current.length)
     if (available < this.hintBytes) {
       this.pace.partial(performance.now(), available)
       return false
     }
     this.pace.complete(performance.now(), this.hintBytes)
-    const end = at + FRAME_HEADER_BYTES + current.length
-    const payload = this.#opener.open(
-      header,
-      bytes.subarray(at + FRAME_HEADER_BYTES, end),
-      bytes.subarray(end, end + FRAME_TAG_BYTES),
-    )
+    const frame = bytes.subarray(at, at + this.hintBytes)
+    const payload = this.#opener.open(frame, this.#room?.(current) ?? undefined)
     this.#current = null
     if (this.#handler === null) this.#keep(current, payload)
     else this.#handler(current, payload)

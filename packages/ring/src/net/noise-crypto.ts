@@ -15,7 +15,7 @@ import {
   type KeyObject,
 } from 'node:crypto'
 import { pureJsCrypto, type ICryptoInterface, type KeyPair } from '@libp2p/noise'
-import { giveBack } from '../link/memory.ts'
+import { giveBack } from '@gym-node/wire'
 import { encrypted, ReadBuffers } from './noise-memory.ts'
 
 /** One piece, or a list of pieces as libp2p passes it. */

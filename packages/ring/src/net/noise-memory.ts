@@ -4,7 +4,7 @@
  * was most of a stream's time. Here it is given back as soon as its bytes have passed, but never before the call that
  * passes them is over: until then libp2p counts by the lengths of views of it.
  */
-import { giveBack } from '../link/memory.ts'
+import { giveBack } from '@gym-node/wire'
 
 /** Before every Noise message on the wire comes its length. */
 const LENGTH_BYTES = 2

@@ -86,13 +86,13 @@ export class SocketCarrier implements Carrier {
       isTold = true
     }
     const last = buffers.length - 1
-    this.#socket.cork()
+    if (last > 0) this.#socket.cork()
     buffers.forEach((buffer, i) => {
       if (i < last || written === undefined) this.#socket.write(buffer)
       // A failed write needs no call: the socket ends, and what it held is collected.
       else this.#socket.write(buffer, (error) => error ?? tell())
     })
-    this.#socket.uncork()
+    if (last > 0) this.#socket.uncork()
     // What the kernel took at once is used again while it is in cache; the callback only comes after a whole burst.
     if (this.#socket.writableLength === 0) tell()
     return this.#hasRoom

@@ -3,8 +3,9 @@ import type { Stream } from '@libp2p/interface'
 import { RingError } from '../errors.ts'
 import type { ByteSink, Carrier } from './carrier.ts'
 import { CarrierInbox } from './carrier.ts'
-import { giveBack } from '../link/memory.ts'
+import { giveBack } from '@gym-node/wire'
 import { whenEncrypted } from './noise-memory.ts'
+import { updateWindowSparingly } from './stream-window.ts'
 
 /** Wraps an open libp2p stream. The stream belongs to the carrier from here on. */
 export class StreamCarrier implements Carrier {
@@ -14,6 +15,7 @@ export class StreamCarrier implements Carrier {
 
   constructor(stream: Stream) {
     this.#stream = stream
+    updateWindowSparingly(stream)
     stream.addEventListener('message', (event) => {
       const parts = event.data instanceof Uint8Array ? [event.data] : event.data
       for (const part of parts) {

@@ -2,12 +2,11 @@
  * One round over two links: from the predecessor, to the successor. A chunk is opened, added (or stored), sealed and
  * passed on while it is in cache. What cannot be sent yet is kept as wire bytes, so reading never waits for writing.
  */
-import type { FrameHeader } from '@gym-node/wire'
+import { giveBack, type FrameHeader } from '@gym-node/wire'
 import { RingError } from '../errors.ts'
 import type { Part } from '../kernels/chunk-math.ts'
 import { encodedBytes } from '../kernels/chunk-memory.ts'
 import type { Lanes } from '../link/lanes.ts'
-import { giveBack } from '../link/memory.ts'
 import { FRAME_KIND, type SealedLink } from '../link/sealed-link.ts'
 import { receiveSteps, sendSteps, type Step } from '../plan.ts'
 import type { WireType } from '../types.ts'
@@ -106,7 +105,10 @@ class Exchange {
     if (signal.aborted) onAbort()
     const forget = [from.onEnd(fail), to.onEnd(fail)]
     from.links.forEach((link, lane) => {
-      link.onFrame((header, payload) => this.#onFrame(lane, header, payload))
+      link.onFrame(
+        (header, payload) => this.#onFrame(lane, header, payload),
+        (header) => this.#room(lane, header),
+      )
     })
     to.first.onFrame((header) => this.#fromSuccessor(header))
     from.first.send({ kind: FRAME_KIND.go, move: 0, round, chunk: 0 }, new Uint8Array(0))
@@ -168,7 +170,11 @@ class Exchange {
     const link = to.links[lane]
     this.#nextSend[lane] += to.links.length
     this.#sent += 1
-    if (link.send({ kind, move, round, chunk }, payload)) return
+    const header = { kind, move, round, chunk }
+    const lent = link.sealsInPlace ? this.#memory.math.lend(payload) : null
+    const hasRoom =
+      lent === null ? link.send(header, payload) : link.sendInPlace(header, lent.frame, lent.release)
+    if (hasRoom) return
     this.#isFull[lane] = true
     this.#resume(lane, link)
   }
@@ -243,6 +249,15 @@ class Exchange {
     else this.#onChunk(lane, header, payload)
   }
 
+  /** The chunk that is due is opened where it is worked on, or where it stays; anything else in memory of its own. */
+  #room(lane: number, header: FrameHeader): Uint8Array | null {
+    const step = this.#receives.at(this.#nextReceive[lane])
+    if (step === undefined || !this.#isDue(header, step)) return null
+    const { start, end } = step.span
+    if (this.#o.wire === 'f32' && !step.reduce) return this.#bytes.subarray(start * 4, end * 4)
+    return this.#memory.math.room(header.length)
+  }
+
   #onChunk(lane: number, header: FrameHeader, payload: Uint8Array): void {
     const index = this.#nextReceive[lane]
     const step = this.#receives[index]
@@ -251,8 +266,10 @@ class Exchange {
     const onward = step.reduce ? this.#reduce(step, payload) : this.#store(step, payload)
     this.#isHere[index] = 1
     this.#received += 1
+    // Before it is sealed where it lies.
+    const isPrinted = (step.finish || !step.reduce) && this.#print(step, onward)
     this.#passOn(this.#first + index, onward)
-    if (step.finish || !step.reduce) this.#print(index, step, onward)
+    if (isPrinted) this.#printWaiting(index, step)
     giveBack(payload)
     this.#advance()
     this.#finishWhenComplete()
@@ -282,16 +299,21 @@ class Exchange {
     else if (this.#sends[index].reduce || this.#codes !== null) this.#place(index).set(bytes)
   }
 
-  /** Fingerprints a finished chunk, and those behind it in its segment that came first on another lane. */
-  #print(index: number, step: Step, bytes: Uint8Array): void {
+  /** Fingerprints a finished chunk, unless one before it in its segment is still on another lane. */
+  #print({ segment, chunk }: Step, bytes: Uint8Array): boolean {
     const { fingerprints } = this.#o
-    if (fingerprints === null || step.chunk !== this.#nextPrint[step.segment]) return
-    fingerprints.add(step.segment, bytes)
-    let next = index + 1
-    for (; this.#isHere[next] === 1 && this.#receives[next].segment === step.segment; next++) {
-      fingerprints.add(step.segment, this.#encodeFinished(this.#receives[next]))
+    if (fingerprints === null || chunk !== this.#nextPrint[segment]) return false
+    fingerprints.add(segment, bytes)
+    this.#nextPrint[segment] += 1
+    return true
+  }
+
+  /** Fingerprints those behind it that came first. */
+  #printWaiting(index: number, { segment }: Step): void {
+    for (let next = index + 1; this.#isHere[next] === 1; next++) {
+      const step = this.#receives[next]
+      if (step.segment !== segment || !this.#print(step, this.#encodeFinished(step))) return
     }
-    this.#nextPrint[step.segment] = step.chunk + (next - index)
   }
 
   /** A mean's wire bytes again: encoding what was decoded gives the same. */
@@ -315,17 +337,26 @@ class Exchange {
     if (step === undefined) {
       throw new RingError('BAD_FRAME', `frame after the last one of the round: ${described(header)}`)
     }
-    const kind = step.reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
-    const length = encodedBytes(this.#o.wire, step.span.end - step.span.start)
-    const fits =
+    if (this.#isDue(header, step)) return
+    const { kind, length } = this.#due(step)
+    const wanted = `kind ${kind}, round ${this.#o.round}, move ${step.move}, chunk ${step.chunk}, ${length} bytes`
+    throw new RingError('BAD_FRAME', `frame is ${described(header)}, expected ${wanted}`)
+  }
+
+  #isDue(header: FrameHeader, step: Step): boolean {
+    const { kind, length } = this.#due(step)
+    return (
       header.kind === kind &&
       header.round === this.#o.round &&
       header.move === step.move &&
       header.chunk === step.chunk &&
       header.length === length
-    if (fits) return
-    const wanted = `kind ${kind}, round ${this.#o.round}, move ${step.move}, chunk ${step.chunk}, ${length} bytes`
-    throw new RingError('BAD_FRAME', `frame is ${described(header)}, expected ${wanted}`)
+    )
+  }
+
+  #due({ reduce, span }: Step): { kind: number; length: number } {
+    const kind = reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
+    return { kind, length: encodedBytes(this.#o.wire, span.end - span.start) }
   }
 
   #finishWhenComplete(): void {

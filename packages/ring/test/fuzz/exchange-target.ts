@@ -19,7 +19,7 @@ import { Witness } from '../../src/round/witness.ts'
 import type { WireType } from '../../src/types.ts'
 import type { Random } from '../sim/random.ts'
 import { MemoryCarrier } from './memory-carrier.ts'
-import { anyBytes, joined, mutateBytes, pieces } from './mutate.ts'
+import { anyBytes, mutateBytes, pieces } from './mutate.ts'
 import type { Target } from './target.ts'
 
 const COUNT = 3
@@ -72,8 +72,7 @@ class Neighbour {
   }
 
   say(random: Random, { header, payload }: Frame): void {
-    for (const piece of pieces(random, joined(...this.#sealer.seal(header, payload))))
-      this.carrier.arrive(piece)
+    for (const piece of pieces(random, this.#sealer.seal(header, payload))) this.carrier.arrive(piece)
   }
 }
 

@@ -24,7 +24,7 @@ import { encodeStateRequest } from '../../src/sync/request.ts'
 import { StateServer } from '../../src/sync/serve.ts'
 import type { Random } from '../sim/random.ts'
 import { MemoryCarrier } from './memory-carrier.ts'
-import { anyBytes, joined, mutateBytes, mutateJson, pieces } from './mutate.ts'
+import { anyBytes, mutateBytes, mutateJson, pieces } from './mutate.ts'
 import { json, refusing, type Target } from './target.ts'
 
 const LIMITS = { ...DEFAULT_LIMITS, chunkBytes: 256, stateBytes: 4096 }
@@ -41,8 +41,8 @@ interface Frame {
 }
 
 function say(random: Random, carrier: MemoryCarrier, sealer: FrameSealer, { kind, payload }: Frame): void {
-  const buffers = sealer.seal({ kind, move: 0, round: 1, chunk: 0 }, payload)
-  for (const piece of pieces(random, joined(...buffers))) carrier.arrive(piece)
+  const frame = sealer.seal({ kind, move: 0, round: 1, chunk: 0 }, payload)
+  for (const piece of pieces(random, frame)) carrier.arrive(piece)
 }
 
 function anyKind(random: Random): number {

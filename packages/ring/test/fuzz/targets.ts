@@ -92,7 +92,7 @@ const frames: Target = {
     const sealer = new FrameSealer(KEYS.receive)
     const payloads = Array.from({ length: 1 + random.below(5) }, () => anyBytes(random, 600))
     const header = { kind: random.below(40), move: 1, round: 2, chunk: 3 }
-    const bytes = joined(...payloads.flatMap((payload) => sealer.seal(header, payload)))
+    const bytes = joined(...payloads.map((payload) => sealer.seal(header, payload)))
     const wrong = random.chance(0.8) ? mutateBytes(random, bytes) : bytes
     const got: Uint8Array[] = []
     link.onFrame((_, payload) => got.push(new Uint8Array(payload)))

@@ -2,6 +2,7 @@
  * Who sends which elements when: the ring all-reduce as pure arithmetic (Patarasuk & Yuan 2009).
  * N-1 moves of scatter-reduce, then N-1 moves of all-gather; no I/O and no vector in here.
  */
+import type { WireType } from './types.ts'
 
 /** A run of elements: `start` inclusive, `end` exclusive. */
 export interface Span {
@@ -19,6 +20,23 @@ export interface Step {
   readonly reduce: boolean
   /** true for the last reduce of a segment: the receiver finishes it (divides) and owns it */
   readonly finish: boolean
+}
+
+/** How many times the values of an `f32` chunk a chunk of a shorter wire type may have: it is then no more bytes. */
+const LONGEST = { f32: 1, bf16: 2, int8: 2 } as const
+
+/** A segment of fewer long chunks than this has short ones: what is on its way must overlap with what is worked on. */
+const MIN_LONG_CHUNKS = 4
+
+/** Values in the longest chunks that a ring may use, for frames of up to `chunkBytes`. */
+export function maxChunkElements(wire: WireType, chunkBytes: number): number {
+  return Math.max(1, Math.floor(chunkBytes / 4)) * LONGEST[wire]
+}
+
+/** Values in a chunk of a vector of `length` among `count`: every frame has its price, so longer where that is no harm. */
+export function chunkElements(wire: WireType, chunkBytes: number, length: number, count: number): number {
+  const long = maxChunkElements(wire, chunkBytes)
+  return length / count >= MIN_LONG_CHUNKS * long ? long : long / LONGEST[wire]
 }
 
 /** Segment `index` of `count` over `length` elements; sizes differ by at most one, and may be zero. */

@@ -159,7 +159,7 @@ export async function runRing(o: RigOptions): Promise<Outcome[]> {
     o.vectors.map(async (vector, position) => {
       // Every other member works in its kernels' memory, the rest through copies: nobody may see a difference.
       const isInPlace = position % 2 === 0
-      const memory = new RoundMemory(wire, vector.length, limits.chunkBytes / 4)
+      const memory = new RoundMemory(wire, vector.length, limits.chunkBytes)
       const result = (isInPlace ? memory.results.take() : new Float32Array(vector.length)).fill(NaN)
       const residual = isInPlace ? memory.residuals.take() : new Uint16Array(vector.length)
       if (isInPlace) memory.vector.set(vector)

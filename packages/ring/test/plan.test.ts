@@ -1,7 +1,16 @@
 /** The plan against a simulated ring of sets: who has whose parts after each move. */
 import { describe, it } from 'node:test'
 import assert from 'node:assert/strict'
-import { chunkSpans, receiveSteps, segmentOwner, segmentSpan, sendSteps } from '../src/plan.ts'
+import { encodedBytes } from '../src/kernels/chunk-memory.ts'
+import {
+  chunkElements,
+  chunkSpans,
+  maxChunkElements,
+  receiveSteps,
+  segmentOwner,
+  segmentSpan,
+  sendSteps,
+} from '../src/plan.ts'
 
 describe('segments', () => {
   it('cover every element once, in order, with sizes that differ by at most one', () => {
@@ -62,4 +71,25 @@ describe('the moves of N nodes', () => {
       for (const row of parts) for (const set of row) assert.equal(set.size, count)
     })
   }
+})
+
+describe('chunks', () => {
+  const MiB = 1024 * 1024
+
+  it('hold as many bytes of every wire type at most, and in f32 always', () => {
+    assert.equal(maxChunkElements('f32', MiB), 262_144)
+    assert.equal(maxChunkElements('bf16', MiB), 524_288)
+    assert.equal(maxChunkElements('int8', MiB), 524_288)
+    for (const wire of ['f32', 'bf16', 'int8'] as const) {
+      assert.ok(encodedBytes(wire, maxChunkElements(wire, MiB)) <= MiB)
+    }
+    assert.equal(chunkElements('f32', MiB, 2 ** 30, 2), 262_144)
+  })
+
+  it('are long where a segment has four long ones, and short below', () => {
+    for (const wire of ['bf16', 'int8'] as const) {
+      assert.equal(chunkElements(wire, MiB, 4 * 4 * 524_288, 4), 524_288)
+      assert.equal(chunkElements(wire, MiB, 4 * 4 * 524_288 - 1, 4), 262_144)
+    }
+  })
 })

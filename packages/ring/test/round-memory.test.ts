@@ -6,7 +6,7 @@ import { RoundMemory } from '../src/round/round-memory.ts'
 
 describe('the memory of rounds', () => {
   it('holds the vector, three results and three residuals in one piece, none over another', () => {
-    const memory = new RoundMemory('int8', 1000, 512)
+    const memory = new RoundMemory('int8', 1000, 2048)
     const floats = [memory.vector, ...[1, 2, 3].map(() => memory.results.take())]
     const halves = [1, 2, 3].map(() => memory.residuals.take())
     const arrays = [...floats, ...halves]
@@ -16,7 +16,7 @@ describe('the memory of rounds', () => {
   })
 
   it('gives more results than it has room for elsewhere, and each again once it is back', () => {
-    const memory = new RoundMemory('f32', 100_000, 512)
+    const memory = new RoundMemory('f32', 100_000, 2048)
     const results = [1, 2, 3, 4].map(() => memory.results.take())
     assert.equal(new Set(results).size, 4)
     assert.notEqual(results[3].buffer, memory.vector.buffer)
@@ -27,8 +27,8 @@ describe('the memory of rounds', () => {
   })
 
   it('takes nothing back that it has not given', () => {
-    const memory = new RoundMemory('f32', 8, 512)
-    const foreign = new RoundMemory('f32', 8, 512).results.take()
+    const memory = new RoundMemory('f32', 8, 2048)
+    const foreign = new RoundMemory('f32', 8, 2048).results.take()
     memory.results.giveBack(foreign)
     assert.notEqual(memory.results.take(), foreign)
   })

@@ -2,6 +2,7 @@
 import { RingError } from '../errors.ts'
 import { encodedBytes } from '../kernels/chunk-memory.ts'
 import type { Integrity, Ring, WireType } from '../types.ts'
+import { maxChunkElements } from '../plan.ts'
 import type { Mark } from '../view/messages.ts'
 import type { Event } from '../view/state.ts'
 
@@ -38,7 +39,7 @@ export function contributionOf(
       round,
       length: vector.length,
       weight,
-      wire: `${wire}/${integrity}/${chunkBytes}`,
+      wire: `${wire}/${integrity}/${chunkBytes}/${maxChunkElements(wire, chunkBytes)}`,
       state: state.hash,
       commitment: commitment === undefined ? null : Buffer.from(commitment).toString('hex'),
     },

@@ -8,7 +8,7 @@ import type { Part } from '../kernels/chunk-math.ts'
 import { encodedBytes } from '../kernels/chunk-memory.ts'
 import type { Lanes } from '../link/lanes.ts'
 import { FRAME_KIND, type SealedLink } from '../link/sealed-link.ts'
-import { receiveSteps, sendSteps, type Step } from '../plan.ts'
+import { chunkElements, receiveSteps, sendSteps, type Step } from '../plan.ts'
 import type { WireType } from '../types.ts'
 import type { Fingerprints } from './fingerprint.ts'
 import type { RoundMemory } from './round-memory.ts'
@@ -80,13 +80,13 @@ class Exchange {
   constructor(options: ExchangeOptions) {
     this.#o = options
     const { vector, result, count, position, to, from } = options
-    const chunkElements = Math.max(1, Math.floor(options.chunkBytes / 4))
+    const elements = chunkElements(options.wire, options.chunkBytes, vector.length, count)
     this.#memory = options.memory
     this.#bytes = new Uint8Array(result.buffer, result.byteOffset, result.byteLength)
-    this.#sends = sendSteps(vector.length, count, position, chunkElements)
-    this.#receives = receiveSteps(vector.length, count, position, chunkElements)
+    this.#sends = sendSteps(vector.length, count, position, elements)
+    this.#receives = receiveSteps(vector.length, count, position, elements)
     this.#first = this.#sends.filter((step) => step.move === 0).length
-    const longest = Math.min(chunkElements, Math.ceil(vector.length / count))
+    const longest = Math.min(elements, Math.ceil(vector.length / count))
     this.#codeBytes = encodedBytes(options.wire, longest)
     const waiting = this.#sends.length - this.#first
     this.#codes = options.wire === 'f32' ? null : options.memory.codes(waiting * this.#codeBytes)

@@ -5,6 +5,7 @@
  */
 import { ChunkMath } from '../kernels/chunk-math.ts'
 import { ChunkMemory, aligned } from '../kernels/chunk-memory.ts'
+import { maxChunkElements } from '../plan.ts'
 import type { WireType } from '../types.ts'
 
 /** Results: one that the caller has, one of the round that runs, one that waits for its commit. */
@@ -12,7 +13,7 @@ const RESULTS = 3
 /** `int8`: the last committed round's residual, and those of the running and the waiting round. */
 const RESIDUALS = 3
 
-/** For rounds of vectors of `length` in chunks of up to `chunkElements`. */
+/** For rounds of vectors of `length` in frames of up to `chunkBytes`. */
 export class RoundMemory {
   readonly length: number
   readonly math: ChunkMath
@@ -22,10 +23,10 @@ export class RoundMemory {
   readonly vector: Float32Array
   #codes = new Uint8Array(0)
 
-  constructor(wire: WireType, length: number, chunkElements: number) {
+  constructor(wire: WireType, length: number, chunkBytes: number) {
     const residuals = wire === 'int8' ? RESIDUALS : 0
     const memory = new ChunkMemory(
-      chunkElements,
+      maxChunkElements(wire, chunkBytes),
       (1 + RESULTS) * aligned(length * 4) + residuals * aligned(length * 2),
     )
     this.length = length

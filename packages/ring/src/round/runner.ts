@@ -83,7 +83,7 @@ export class RoundRunner {
   #memoryFor(length: number): RoundMemory {
     if (this.#memory?.length !== length) {
       const { wire, limits } = this.#o
-      this.#memory = new RoundMemory(wire, length, limits.chunkBytes / 4)
+      this.#memory = new RoundMemory(wire, length, limits.chunkBytes)
     }
     return this.#memory
   }

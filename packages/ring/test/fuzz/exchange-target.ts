@@ -10,7 +10,7 @@ import { RingError } from '../../src/errors.ts'
 import { encodedBytes } from '../../src/kernels/chunk-memory.ts'
 import { Lanes } from '../../src/link/lanes.ts'
 import { FRAME_KIND, SealedLink } from '../../src/link/sealed-link.ts'
-import { sendSteps } from '../../src/plan.ts'
+import { chunkElements, sendSteps } from '../../src/plan.ts'
 import { encodeChallenge, encodeClaim } from '../../src/round/claims.ts'
 import { exchange } from '../../src/round/exchange.ts'
 import { Fingerprints } from '../../src/round/fingerprint.ts'
@@ -84,8 +84,8 @@ function honestFrames(
   lanes: number,
   isSigned: boolean,
 ): Frame[] {
-  const chunkElements = LIMITS.chunkBytes / 4
-  const frames: Frame[] = sendSteps(length, COUNT, SELF - 1, chunkElements).map((step, i) => {
+  const elements = chunkElements(wire, LIMITS.chunkBytes, length, COUNT)
+  const frames: Frame[] = sendSteps(length, COUNT, SELF - 1, elements).map((step, i) => {
     const payload = new Uint8Array(encodedBytes(wire, step.span.end - step.span.start))
     for (let at = 0; at < payload.length; at++) payload[at] = random.below(256)
     const kind = step.reduce ? FRAME_KIND.reduce : FRAME_KIND.gather
@@ -165,7 +165,7 @@ export const exchangeTarget: Target = {
       totalWeight: COUNT,
       count: COUNT,
       chunkBytes: LIMITS.chunkBytes,
-      memory: new RoundMemory(wire, length, LIMITS.chunkBytes / 4),
+      memory: new RoundMemory(wire, length, LIMITS.chunkBytes),
       residual: null,
       newResidual: wire === 'int8' ? new Uint16Array(length) : null,
       fingerprints: isSigned ? null : new Fingerprints(FACTS, COUNT),

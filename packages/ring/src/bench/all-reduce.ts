@@ -11,7 +11,7 @@ export interface BenchCase {
   readonly wire: WireType
   readonly carrier: CarrierChoice
   readonly integrity: Integrity
-  /** measured runs, after eight that warm up */
+  /** measured runs, after 24 that warm up */
   readonly runs: number
 }
 
@@ -19,7 +19,7 @@ export interface BenchCase {
 export interface BenchOptions extends BenchCase {
   /** direct sockets a link; default 1 */
   readonly sockets?: number | undefined
-  /** runs that warm up, where eight are not wanted */
+  /** runs that warm up, where 24 are not wanted */
   readonly warmUps?: number
   /** where the nodes run, one after another; default: all on loopback */
   readonly hosts?: readonly BenchHost[]
@@ -68,7 +68,7 @@ export interface BenchRun {
 }
 
 /** A daemon runs the same round for days: the first ones, which V8 still compiles, cost up to half as much again. */
-const WARM_UP_RUNS = 8
+const WARM_UP_RUNS = 24
 
 /** Starts the processes, runs, stops them. Throws RingError when one fails, or the signal's reason. */
 export async function benchAllReduce(options: BenchOptions): Promise<BenchReport> {

@@ -42,15 +42,18 @@ export class StreamCarrier implements Carrier {
     return this.#stream.writeBufferLength
   }
 
-  // Buffers leave in order, so the last stands for all. One that shares its memory with others cannot be told by it.
+  // Every buffer would be sealed and written by itself, so several are made one, and are free at once. One that shares
+  // its memory with others cannot be told by it.
   send(buffers: readonly Uint8Array[], written?: () => void): boolean {
     if (this.#inbox.end !== null) return false
-    const last = buffers[buffers.length - 1]
-    if (written !== undefined && last.byteLength === last.buffer.byteLength) whenEncrypted(last, written)
+    const isOne = buffers.length === 1
+    const bytes = isOne ? buffers[0] : Buffer.concat(buffers)
+    if (isOne && written !== undefined && bytes.byteLength === bytes.buffer.byteLength)
+      whenEncrypted(bytes, written)
     try {
-      let more = true
-      for (const buffer of buffers) more = this.#stream.send(buffer)
-      return more
+      const hasRoom = this.#stream.send(bytes)
+      if (!isOne) written?.()
+      return hasRoom
     } catch (thrown) {
       this.abort(new RingError('PEER_LOST', 'stream refused bytes', { cause: thrown }))
       return false

@@ -20,6 +20,7 @@ describe('doctor', () => {
       'processor',
       'memory',
       'GPU',
+      'sealing',
       'model',
       'Qwen3ForCausalLM, 820,992 parameters in 1 weight file, 256 positions',
       'engine        onnx-cpu, chosen by auto: 0.8 million parameters',

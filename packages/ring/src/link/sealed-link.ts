@@ -74,6 +74,7 @@ export class SealedLink implements ByteSink {
   readonly #memory = new FrameMemory()
   /** what to call for frames in place that the carrier still has */
   readonly #unsent = new Set<() => void>()
+  #isOver = false
   #current: FrameHeader | null = null
   #handler: FrameHandler | null = null
   #room: FrameRoom | null = null
@@ -88,6 +89,7 @@ export class SealedLink implements ByteSink {
       maxPayloadBytes: Math.max(limits.chunkBytes, MIN_PAYLOAD_LIMIT),
     })
     carrier.onEnd(() => {
+      this.#isOver = true
       for (const release of this.#unsent) release()
       this.#unsent.clear()
     })
@@ -107,16 +109,20 @@ export class SealedLink implements ByteSink {
 
   /**
    * The same for a payload that lies in the middle of memory for its frame and may be overwritten. `release` is called
-   * once the memory is free again, also where the link has ended.
+   * once, when the memory is free again, also where the link has ended.
    */
   sendInPlace(header: Omit<FrameHeader, 'length'>, frame: Uint8Array, release: () => void): boolean {
+    // First, so that the end of the link also frees what could not be sealed.
+    this.#unsent.add(release)
     this.#sealer.seal(header, frame.subarray(FRAME_HEADER_BYTES, -FRAME_TAG_BYTES), frame)
     this.bytesSent += frame.byteLength
-    this.#unsent.add(release)
-    return this.carrier.send([frame], () => {
-      this.#unsent.delete(release)
-      release()
-    })
+    // A socket may still report a frame as written that the end of the link has freed, and by then it is another's.
+    const free = (): void => {
+      if (this.#unsent.delete(release)) release()
+    }
+    const hasRoom = this.carrier.send([frame], free)
+    if (this.#isOver) free()
+    return hasRoom
   }
 
   drained(): Promise<void> {

@@ -105,6 +105,7 @@ function engineOf(evp: Evp): AeadEngine {
   }
   const written = new Int32Array(1)
   const tag = new Uint8Array(AEAD_TAG_BYTES)
+  /** OpenSSL trusts lengths: `to` has at least as many bytes as `from`. */
   const update = (
     context: Pointer,
     nonce: Uint8Array,
@@ -112,9 +113,7 @@ function engineOf(evp: Evp): AeadEngine {
     from: Uint8Array,
     to: Uint8Array,
   ): void => {
-    // OpenSSL trusts lengths.
     requireLength(nonce, AEAD_NONCE_BYTES, 'nonce')
-    requireLength(to, from.byteLength, 'room')
     succeed(evp.init(context, null, null, null, nonce, DIRECTION.asBefore))
     succeed(evp.update(context, null, written, associated, associated.byteLength))
     if (from.byteLength > 0) succeed(evp.update(context, to, written, from, from.byteLength))
@@ -124,8 +123,9 @@ function engineOf(evp: Evp): AeadEngine {
     sealer: (key) => {
       const context = contextOf(key, DIRECTION.seal)
       const seal: Seal = (nonce, associated, plaintext, out) => {
-        const end = out.byteLength - AEAD_TAG_BYTES
-        update(context, nonce, associated, plaintext, out.subarray(0, end))
+        const end = plaintext.byteLength
+        requireLength(out, end + AEAD_TAG_BYTES, 'room')
+        update(context, nonce, associated, plaintext, out)
         succeed(evp.final(context, tag, written))
         succeed(evp.control(context, CONTROL.getTag, AEAD_TAG_BYTES, tag))
         out.set(tag, end)
@@ -136,7 +136,8 @@ function engineOf(evp: Evp): AeadEngine {
     opener: (key) => {
       const context = contextOf(key, DIRECTION.open)
       const open: Open = (nonce, associated, sealed, out) => {
-        const end = sealed.byteLength - AEAD_TAG_BYTES
+        const end = out.byteLength
+        requireLength(sealed, end + AEAD_TAG_BYTES, 'sealed message')
         tag.set(sealed.subarray(end))
         update(context, nonce, associated, sealed.subarray(0, end), out)
         succeed(evp.control(context, CONTROL.setTag, AEAD_TAG_BYTES, tag))

@@ -82,7 +82,12 @@ describe('the engine of this process', () => {
     assert.throws(() => seal(NONCE, HEADER, bytesOf(20), new Uint8Array(35)), wrong)
     assert.throws(() => seal(NONCE.subarray(1), HEADER, bytesOf(20), new Uint8Array(36)), wrong)
     assert.throws(() => open(NONCE, HEADER, bytesOf(36), new Uint8Array(19)), wrong)
-    assert.throws(() => open(NONCE, HEADER, bytesOf(15), new Uint8Array(0)), wrong)
+    for (const length of [0, 4, 10, 15]) {
+      assert.throws(() => seal(NONCE, HEADER, bytesOf(0), new Uint8Array(length)), wrong)
+      assert.throws(() => seal(NONCE, HEADER, bytesOf(4), new Uint8Array(length)), wrong)
+      assert.throws(() => open(NONCE, HEADER, bytesOf(length), new Uint8Array(0)), wrong)
+    }
+    assert.throws(() => open(NONCE, HEADER, bytesOf(15), new Uint8Array(14)), wrong)
     assert.throws(() => (openssl ?? nodeEngine).sealer(KEY.subarray(1)), wrong)
   })
 })

@@ -1,8 +1,9 @@
 /** The two engines of AES-256-GCM: each against @noble/ciphers, so that it does not matter which one a peer has. */
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { describe, it } from 'node:test'
 import { gcm } from '@noble/ciphers/aes.js'
-import { aeadEngine } from '@gym-node/wire'
+import { aeadEngine, FrameSealer } from '@gym-node/wire'
 import { AEAD_TAG_BYTES, type AeadEngine } from '../src/aead.ts'
 import { nodeEngine } from '../src/aead-node.ts'
 import { opensslEngine } from '../src/aead-openssl.ts'
@@ -73,6 +74,34 @@ for (const [name, engine] of engines) {
 describe('the engine of this process', () => {
   it('is OpenSSL wherever that can be called', () => {
     assert.equal(aeadEngine().name, openssl === null ? 'node' : 'openssl')
+  })
+
+  it('is node:crypto without koffi, and frames are the same', () => {
+    const code = `
+      import { registerHooks } from 'node:module'
+      registerHooks({
+        resolve: (name, context, next) => {
+          if (name === 'koffi') throw new Error('not installed')
+          return next(name, context)
+        },
+      })
+      const { aeadEngine, frameBytes, FrameOpener, FrameSealer } = await import('@gym-node/wire')
+      const key = { key: new Uint8Array(32).fill(7), iv: new Uint8Array(12).fill(8) }
+      const frame = new Uint8Array(frameBytes(5000)).fill(9)
+      new FrameSealer(key).seal({ kind: 1, move: 2, round: 3, chunk: 4 }, frame.subarray(16, -16), frame)
+      const room = new Uint8Array(5000)
+      new FrameOpener(key, { maxPayloadBytes: 5000 }).open(frame, room)
+      const isBack = room.every((byte) => byte === 9)
+      console.log(aeadEngine().name, isBack, Buffer.from(frame).toString('base64'))`
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      ['--conditions=gym-source', '--input-type=module', '--eval', code],
+      { cwd: import.meta.dirname, encoding: 'utf8' },
+    )
+    const key = { key: new Uint8Array(32).fill(7), iv: new Uint8Array(12).fill(8) }
+    const header = { kind: 1, move: 2, round: 3, chunk: 4 }
+    const frame = new FrameSealer(key).seal(header, new Uint8Array(5000).fill(9))
+    assert.equal(stdout.trim(), `node true ${Buffer.from(frame).toString('base64')}`, stderr)
   })
 
   it('does not read or write beyond what it is given', { skip: openssl === null }, () => {

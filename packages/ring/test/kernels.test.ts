@@ -136,6 +136,42 @@ describe('every wire type', () => {
       }
     })
 
+    it(`${wire}: does the same where \`room\` had the bytes put, whatever lay there, and leaves lent frames alone`, () => {
+      const random = new Random(9)
+      const { math } = mathOf(wire)
+      const { math: other } = mathOf(wire)
+      for (let run = 0; run < 80; run++) {
+        const count = 1 + random.below(MAX)
+        const [own, came] = [anyValues(random, count), anyValues(random, count)]
+        const part: Part = { own, weight: 0.5, residual: null, kept: null }
+        const payload = encodeByHand(wire, came).slice()
+        const [mean, otherMean] = [new Float32Array(count), new Float32Array(count)]
+        const lent = other.lend(other.send(part))
+        const frame = lent?.frame.slice()
+        const arrive = (): Uint8Array => {
+          // As much as any payload may leave there.
+          other.room(encodedBytes(wire, MAX)).fill(0x7f)
+          const room = other.room(payload.byteLength)
+          room.set(payload)
+          return room
+        }
+        const total = [2, 3][run % 2]
+        assert.deepEqual(
+          other.pass(part, arrive()).slice(),
+          math.pass(part, payload).slice(),
+          `run ${run}: passed`,
+        )
+        const finished = other.finish(part, arrive(), total, otherMean).slice()
+        assert.deepEqual(finished, math.finish(part, payload, total, mean).slice(), `run ${run}: finished`)
+        assert.deepEqual(bytesOf(otherMean), bytesOf(mean), `run ${run}: mean`)
+        other.decode(arrive(), otherMean)
+        math.decode(payload, mean)
+        assert.deepEqual(bytesOf(otherMean), bytesOf(mean), `run ${run}: decoded`)
+        assert.deepEqual(lent?.frame.slice(), frame, `run ${run}: lent`)
+        lent?.release()
+      }
+    })
+
     it(`${wire}: weighs, adds and divides as float32 arithmetic element by element does, in place and through copies`, () => {
       const random = new Random(7)
       const { math, memory } = mathOf(wire, 64 * MAX)

@@ -5,6 +5,7 @@ import { describe, it } from 'node:test'
 import assert from 'node:assert/strict'
 import { frameBytes } from '@gym-node/wire'
 import { DEFAULT_LIMITS, RingError } from '../src/index.ts'
+import { FrameSlots, slotsBytes } from '../src/kernels/frame-slots.ts'
 import { answerLink, initiateLink } from '../src/link/handshake.ts'
 import { directHost } from '../src/link/link-service.ts'
 import { SealedLink } from '../src/link/sealed-link.ts'
@@ -189,6 +190,51 @@ describe('a sealed link', () => {
     assert.deepEqual(freed, [1, 1, 0], 'it may be lent to another link by now')
     assert.equal(send(2), false)
     assert.deepEqual(freed, [1, 1, 1], 'nobody will say that it was written')
+  })
+
+  it('has every frame sealed in place arrive whole at a reader that is slower, and all of the memory back', async () => {
+    const pair = await socketPair()
+    try {
+      const [a, b] = await sealed(pair)
+      const bytes = 500_000
+      const memory = new Uint8Array(slotsBytes(bytes))
+      const slots = new FrameSlots(memory, 0, bytes)
+      const seen: number[] = []
+      const whole = Promise.withResolvers<undefined>()
+      b.onFrame(({ chunk }, payload) => {
+        assert.ok(payload.every((byte) => byte === chunk))
+        if (seen.push(chunk) === 60) whole.resolve(undefined)
+      })
+      const lent = new Set<number>()
+      let most = 0
+      // 15 MB in one turn: more than the kernel takes, so that the socket has several at a time.
+      for (let chunk = 0; chunk < 60; chunk++) {
+        slots.begin()
+        const payload = memory.subarray(slots.at, slots.at + bytes).fill(chunk)
+        const header = { kind: 2, move: 0, round: 1, chunk }
+        const frame = slots.lend(payload)
+        if (frame === null) a.send(header, payload)
+        else {
+          lent.add(chunk)
+          a.sendInPlace(header, frame.frame, () => {
+            frame.release()
+            lent.delete(chunk)
+          })
+        }
+        most = Math.max(most, lent.size)
+        if (chunk % 30 === 29) await new Promise(setImmediate)
+      }
+      await whole.promise
+      assert.deepEqual(
+        seen,
+        seen.map((_, i) => i),
+      )
+      assert.equal(most, 2)
+      await a.drained()
+      while (lent.size > 0) await new Promise(setImmediate)
+    } finally {
+      await pair.end()
+    }
   })
 
   it('ends with BAD_FRAME on one flipped bit, and passes nothing of that frame on', async () => {

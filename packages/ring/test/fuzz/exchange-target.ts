@@ -1,7 +1,7 @@
 /**
  * What authenticated members may send inside a round: one real exchange between a predecessor and a successor that the
  * test plays. They follow the plan except for a few seeded changes to the frames, in any wire type, with and without
- * signatures, on one or two lanes.
+ * signatures, on one or two lanes of streams or direct sockets.
  */
 import assert from 'node:assert/strict'
 import { createIdentity, FrameSealer, sha3_256, type FrameHeader, type SealedKeys } from '@gym-node/wire'
@@ -16,6 +16,7 @@ import { exchange } from '../../src/round/exchange.ts'
 import { Fingerprints } from '../../src/round/fingerprint.ts'
 import { RoundMemory } from '../../src/round/round-memory.ts'
 import { Witness } from '../../src/round/witness.ts'
+import type { Carrier } from '../../src/net/carrier.ts'
 import type { WireType } from '../../src/types.ts'
 import type { Random } from '../sim/random.ts'
 import { MemoryCarrier } from './memory-carrier.ts'
@@ -63,11 +64,12 @@ interface Frame {
 
 /** One end that the test plays: it seals what it sends as the peer would. */
 class Neighbour {
-  readonly carrier = new MemoryCarrier()
+  readonly carrier: MemoryCarrier
   readonly link: SealedLink
   readonly #sealer = new FrameSealer(KEYS.receive)
 
-  constructor(peer: string) {
+  constructor(peer: string, kind: Carrier['kind']) {
+    this.carrier = new MemoryCarrier(kind)
     this.link = new SealedLink(this.carrier, KEYS, peer, LIMITS)
   }
 
@@ -139,8 +141,9 @@ export const exchangeTarget: Target = {
   async run(random) {
     const wire = WIRES[random.below(WIRES.length)] ?? 'f32'
     const [length, lanes, isSigned] = [random.below(200), 1 + random.below(2), random.chance(0.25)]
+    const kind = random.chance(0.5) ? 'direct' : 'stream'
     const [before, after] = [members[0], members[2]].map((peer) =>
-      Array.from({ length: lanes }, () => new Neighbour(peer)),
+      Array.from({ length: lanes }, () => new Neighbour(peer, kind)),
     )
     const lanesOf = ([first, ...rest]: readonly Neighbour[]): Lanes =>
       new Lanes([first.link, ...rest.map(({ link }) => link)])
@@ -194,11 +197,13 @@ export const exchangeTarget: Target = {
       const isFrom = random.below(incoming.length + outgoing.length) < incoming.length
       const frame = (isFrom ? incoming : outgoing).shift()
       if (frame !== undefined) (isFrom ? before : after)[frame.lane]?.say(random, frame)
+      if (random.chance(0.1)) after[random.below(lanes)].carrier.write()
       if (random.chance(0.02)) await turn()
     }
     for (let i = 0; i < 6; i++) await turn()
     stop.abort(new RingError('STOPPED', 'nothing more comes'))
     check(await outcome, changes, isSigned)
+    for (const { carrier } of after) carrier.write()
     const sent = [...before, ...after].flatMap(({ carrier }) => carrier.sent)
     const bytes = sent.reduce((sum, part) => sum + part.byteLength, 0)
     assert.ok(bytes <= MAX_SENT_BYTES, `sent ${bytes} bytes`)

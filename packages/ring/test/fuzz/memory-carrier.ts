@@ -1,12 +1,19 @@
 /** A carrier whose other end is the test: what is sent is kept, what arrives is handed in. */
+import assert from 'node:assert/strict'
 import type { RingError } from '../../src/errors.ts'
 import { CarrierInbox, type ByteSink, type Carrier } from '../../src/net/carrier.ts'
 
 export class MemoryCarrier implements Carrier {
-  readonly kind = 'stream'
+  readonly kind: Carrier['kind']
   readonly queuedBytes = 0
   readonly sent: Uint8Array[] = []
   readonly #inbox = new CarrierInbox()
+  #unwritten: (() => void)[] = []
+
+  /** What is sent is written at once on a stream, on a direct socket when the test says so. */
+  constructor(kind: Carrier['kind'] = 'stream') {
+    this.kind = kind
+  }
 
   /** Why it ended, null while it lives. */
   get end(): RingError | null {
@@ -20,9 +27,23 @@ export class MemoryCarrier implements Carrier {
   }
 
   send(buffers: readonly Uint8Array[], written?: () => void): boolean {
-    for (const buffer of buffers) this.sent.push(new Uint8Array(buffer))
-    written?.()
+    if (this.end !== null) return false
+    const copies = buffers.map((buffer) => new Uint8Array(buffer))
+    this.sent.push(...copies)
+    this.#unwritten.push(() => {
+      const isSame = buffers.every((buffer, i) => Buffer.compare(buffer, copies[i]) === 0)
+      assert.ok(isSame || this.end !== null, 'memory of a frame changed before it was written')
+      written?.()
+    })
+    if (this.kind === 'stream') this.write()
     return true
+  }
+
+  /** Writes what has been sent. */
+  write(): void {
+    const unwritten = this.#unwritten
+    this.#unwritten = []
+    for (const tell of unwritten) tell()
   }
 
   drained(): Promise<void> {

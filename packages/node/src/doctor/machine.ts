@@ -76,7 +76,7 @@ function sealing(): Finding {
   return finding(
     'ok',
     'sealing',
-    'through node:crypto, which makes rounds cost about a sixth more processor time',
+    'through node:crypto, which makes rounds cost a tenth to a quarter more processor time',
     'nothing is wrong; without --omit=optional npm installs koffi, which calls OpenSSL directly',
   )
 }

@@ -1,6 +1,7 @@
 /** AES-256-GCM through node:crypto, as every Node can: a cipher and two buffers for every message, then a copy. */
 import { createCipheriv, createDecipheriv, createSecretKey } from 'node:crypto'
-import { AEAD_TAG_BYTES, type AeadEngine } from './aead.ts'
+import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, AEAD_TAG_BYTES, type AeadEngine } from './aead.ts'
+import { requireLength } from './bytes.ts'
 import { giveBack } from './memory.ts'
 
 const CIPHER = 'aes-256-gcm'
@@ -10,8 +11,11 @@ const OPTIONS = { authTagLength: AEAD_TAG_BYTES } as const
 export const nodeEngine: AeadEngine = {
   name: 'node',
   sealer: (bytes) => {
+    requireLength(bytes, AEAD_KEY_BYTES, 'key')
     const key = createSecretKey(bytes)
     return (nonce, associated, plaintext, out) => {
+      requireLength(nonce, AEAD_NONCE_BYTES, 'nonce')
+      requireLength(out, plaintext.byteLength + AEAD_TAG_BYTES, 'room')
       const cipher = createCipheriv(CIPHER, key, nonce, OPTIONS)
       cipher.setAAD(associated)
       const ciphertext = cipher.update(plaintext)
@@ -22,9 +26,12 @@ export const nodeEngine: AeadEngine = {
     }
   },
   opener: (bytes) => {
+    requireLength(bytes, AEAD_KEY_BYTES, 'key')
     const key = createSecretKey(bytes)
     return (nonce, associated, sealed, out) => {
-      const end = sealed.byteLength - AEAD_TAG_BYTES
+      const end = out.byteLength
+      requireLength(nonce, AEAD_NONCE_BYTES, 'nonce')
+      requireLength(sealed, end + AEAD_TAG_BYTES, 'sealed message')
       const decipher = createDecipheriv(CIPHER, key, nonce, OPTIONS)
       decipher.setAAD(associated)
       decipher.setAuthTag(sealed.subarray(end))

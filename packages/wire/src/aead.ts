@@ -16,7 +16,7 @@ export type Seal = (nonce: Uint8Array, associated: Uint8Array, plaintext: Uint8A
  */
 export type Open = (nonce: Uint8Array, associated: Uint8Array, sealed: Uint8Array, out: Uint8Array) => boolean
 
-/** Keys are 32 bytes, and are taken over at once. */
+/** Keys are 32 bytes, and are taken over at once. Throws `BAD_ARGUMENT` on any length that does not fit. */
 export interface AeadEngine {
   readonly name: 'openssl' | 'node'
   readonly sealer: (key: Uint8Array) => Seal

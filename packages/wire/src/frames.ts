@@ -73,9 +73,9 @@ export class FrameSealer {
   }
 
   /**
-   * Returns the frame: header, ciphertext, tag. It lies in fresh memory and `payload` stays as it is, or in `room`, which has
-   * `frameBytes(payload.length)`; `payload` then lies elsewhere, or in `room` where its ciphertext comes. Throws `BAD_ARGUMENT` on a field or a room that
-   * does not fit, before a nonce is spent.
+   * Returns the frame: header, ciphertext, tag. It lies in fresh memory and `payload` stays as it is, or in `room`, which
+   * has `frameBytes(payload.length)`; `payload` then lies elsewhere, or in `room` where its ciphertext comes. Throws
+   * `BAD_ARGUMENT` on a field or a room that does not fit, before a nonce is spent.
    */
   seal(header: Omit<FrameHeader, 'length'>, payload: Uint8Array, room?: Uint8Array): Uint8Array {
     const headerBytes = encodeFrameHeader({ ...header, length: payload.length })

@@ -2,6 +2,7 @@
 import type { Effect, MachineState } from './state.ts'
 import { bootOf, EMPTY_DURABLE, isAlive, isParticipant, NO_ACCUSATIONS } from './state.ts'
 import type { Proven, ViewValue } from './messages.ts'
+import { closeDoorBehind } from './door.ts'
 import { lengthen } from './path.ts'
 import { commitStart, openTurn } from './turn.ts'
 
@@ -10,6 +11,7 @@ export function adoptView(s: MachineState, news: readonly Proven[], out: Effect[
   const value = news.at(-1)?.value
   if (value === undefined) return
   stopRound(s, 'VIEW_CHANGED', `epoch ${value.epoch} was agreed`, out)
+  closeDoorBehind(s, value)
   s.durable = { ...EMPTY_DURABLE, view: value, path: lengthen(s.durable.path, news) }
   s.frozen = false
   s.abandoned = false

@@ -2,7 +2,6 @@
 import type { Effect, MachineState, Proposal } from './state.ts'
 import {
   aliveAcceptors,
-  bootOf,
   compareText,
   isAcceptor,
   isAlive,
@@ -15,6 +14,7 @@ import {
 import { LEAST_GAIN, orderMembers } from '../order/order.ts'
 import type { Member, ViewValue } from './messages.ts'
 import { accusedMembers, noteQuarrels } from './accusations.ts'
+import { closeDoor } from './door.ts'
 import { startBallot } from './proposer.ts'
 
 /** A view is not changed for its order alone before it has done this many rounds, and for a smaller gain. */
@@ -23,9 +23,6 @@ const REORDER_GAIN = 2 * LEAST_GAIN
 
 /** First wait after an abandoned round, doubled with each in a row: 50 ms hides a glitch and spares a broken link. */
 const CHURN_BASE_MS = 50
-
-/** A member left out on accusation may come back after this many peer timeouts. */
-const DOOR_CLOSED_TIMEOUTS = 10
 
 /** A newcomer that a quorum does not know may be proposed again after this many peer timeouts. */
 const STRANGER_TIMEOUTS = 2
@@ -149,14 +146,6 @@ function excludedMembers(s: MachineState): Set<string> {
   const excluded = unfitMembers(s)
   for (const peer of accusedMembers(s, excluded)) excluded.add(peer)
   return excluded
-}
-
-/** Remembers whom this proposal leaves out although it lives, so that it does not come straight back. */
-function closeDoor(s: MachineState): void {
-  for (const peer of accusedMembers(s, unfitMembers(s))) {
-    if (bootOf(s, peer) === null || peer === s.options.self) continue
-    s.doorClosed.set(peer, s.now + DOOR_CLOSED_TIMEOUTS * s.options.peerTimeoutMs)
-  }
 }
 
 /**

@@ -80,10 +80,11 @@ async function member(): Promise<void> {
   }
   const listener = net.createServer().listen(0, '127.0.0.1')
   await once(listener, 'listening')
+  // As in the ring, the receiver dials the sender: only a dialled socket reads into memory of its owner's. It may dial
+  // before this process hears whom to dial.
+  const accepted = once(listener, 'connection') as Promise<[net.Socket]>
   report({ port: (listener.address() as net.AddressInfo).port })
   const [{ successorPort }] = (await once(process, 'message')) as [Order]
-  // As in the ring, the receiver dials the sender: only a dialled socket reads into memory of its owner's.
-  const accepted = once(listener, 'connection') as Promise<[net.Socket]>
   const buffer = Buffer.alloc(CHUNK_BYTES)
   net.connect({ port: successorPort ?? 0, host: '127.0.0.1', onread: { buffer, callback: onRead } })
   const [socket] = await accepted

@@ -9,45 +9,12 @@ import { FrameSlots, slotsBytes } from '../src/kernels/frame-slots.ts'
 import { answerLink, initiateLink } from '../src/link/handshake.ts'
 import { directHost } from '../src/link/link-service.ts'
 import { SealedLink } from '../src/link/sealed-link.ts'
-import { CarrierInbox, type Carrier } from '../src/net/carrier.ts'
+import type { Carrier } from '../src/net/carrier.ts'
 import { SocketCarrier } from '../src/net/socket-carrier.ts'
 import { StreamCarrier } from '../src/net/stream-carrier.ts'
+import { MemoryCarrier } from './fuzz/memory-carrier.ts'
 import { startBareNode } from './net-rig.ts'
 import { identityOf } from './rig.ts'
-
-/** Takes what is sent, and leaves it to the test when that is written. */
-class SlowCarrier implements Carrier {
-  readonly kind = 'direct'
-  readonly queuedBytes = 0
-  readonly written: (() => void)[] = []
-  readonly #inbox = new CarrierInbox()
-
-  send(_: readonly Uint8Array[], written: () => void): boolean {
-    if (this.#inbox.end !== null) return false
-    this.written.push(written)
-    return true
-  }
-
-  drained(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  receive(): void {
-    // Nothing comes.
-  }
-
-  onEnd(handler: (reason: RingError) => void): () => void {
-    return this.#inbox.onEnd(handler)
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  abort(reason: RingError): void {
-    this.#inbox.finish(reason)
-  }
-}
 
 interface Pair {
   readonly dialled: Carrier
@@ -172,7 +139,7 @@ describe('a sealed link', () => {
   it('frees the memory of a frame sealed in place once, whether it is written before or after the end, or never', () => {
     const key = { key: new Uint8Array(32).fill(1), iv: new Uint8Array(12) }
     const header = { kind: 2, move: 0, round: 1, chunk: 0 }
-    const carrier = new SlowCarrier()
+    const carrier = new MemoryCarrier('direct')
     const link = new SealedLink(carrier, { send: key, receive: key }, 'peer', DEFAULT_LIMITS)
     const freed = [0, 0, 0]
     const send = (i: number): boolean =>
@@ -182,11 +149,11 @@ describe('a sealed link', () => {
     send(0)
     send(1)
     assert.deepEqual(freed, [0, 0, 0])
-    carrier.written[0]()
+    carrier.write(1)
     assert.deepEqual(freed, [1, 0, 0])
     link.abort(new RingError('STOPPED', 'enough'))
     assert.deepEqual(freed, [1, 1, 0])
-    carrier.written[1]()
+    carrier.write(1)
     assert.deepEqual(freed, [1, 1, 0], 'it may be lent to another link by now')
     assert.equal(send(2), false)
     assert.deepEqual(freed, [1, 1, 1], 'nobody will say that it was written')

@@ -1,6 +1,6 @@
 /** AES-256-GCM through node:crypto, as every Node can: a cipher and two buffers for every message, then a copy. */
 import { createCipheriv, createDecipheriv, createSecretKey } from 'node:crypto'
-import { AEAD_KEY_BYTES, AEAD_NONCE_BYTES, AEAD_TAG_BYTES, type AeadEngine } from './aead.ts'
+import { AEAD_KEY_BYTES, AEAD_TAG_BYTES, requireOpenable, requireSealable, type AeadEngine } from './aead.ts'
 import { requireLength } from './bytes.ts'
 import { giveBack } from './memory.ts'
 
@@ -14,8 +14,7 @@ export const nodeEngine: AeadEngine = {
     requireLength(bytes, AEAD_KEY_BYTES, 'key')
     const key = createSecretKey(bytes)
     return (nonce, associated, plaintext, out) => {
-      requireLength(nonce, AEAD_NONCE_BYTES, 'nonce')
-      requireLength(out, plaintext.byteLength + AEAD_TAG_BYTES, 'room')
+      requireSealable(nonce, plaintext, out)
       const cipher = createCipheriv(CIPHER, key, nonce, OPTIONS)
       cipher.setAAD(associated)
       const ciphertext = cipher.update(plaintext)
@@ -29,9 +28,8 @@ export const nodeEngine: AeadEngine = {
     requireLength(bytes, AEAD_KEY_BYTES, 'key')
     const key = createSecretKey(bytes)
     return (nonce, associated, sealed, out) => {
+      requireOpenable(nonce, sealed, out)
       const end = out.byteLength
-      requireLength(nonce, AEAD_NONCE_BYTES, 'nonce')
-      requireLength(sealed, end + AEAD_TAG_BYTES, 'sealed message')
       const decipher = createDecipheriv(CIPHER, key, nonce, OPTIONS)
       decipher.setAAD(associated)
       decipher.setAuthTag(sealed.subarray(end))

@@ -5,8 +5,9 @@
 import { createRequire } from 'node:module'
 import {
   AEAD_KEY_BYTES,
-  AEAD_NONCE_BYTES,
   AEAD_TAG_BYTES,
+  requireOpenable,
+  requireSealable,
   type AeadEngine,
   type Open,
   type Seal,
@@ -105,7 +106,7 @@ function engineOf(evp: Evp): AeadEngine {
   }
   const written = new Int32Array(1)
   const tag = new Uint8Array(AEAD_TAG_BYTES)
-  /** OpenSSL trusts lengths: `to` has at least as many bytes as `from`. */
+  /** OpenSSL trusts lengths, so they have been checked: `to` has at least as many bytes as `from`. */
   const update = (
     context: Pointer,
     nonce: Uint8Array,
@@ -113,7 +114,6 @@ function engineOf(evp: Evp): AeadEngine {
     from: Uint8Array,
     to: Uint8Array,
   ): void => {
-    requireLength(nonce, AEAD_NONCE_BYTES, 'nonce')
     succeed(evp.init(context, null, null, null, nonce, DIRECTION.asBefore))
     succeed(evp.update(context, null, written, associated, associated.byteLength))
     if (from.byteLength > 0) succeed(evp.update(context, to, written, from, from.byteLength))
@@ -123,12 +123,11 @@ function engineOf(evp: Evp): AeadEngine {
     sealer: (key) => {
       const context = contextOf(key, DIRECTION.seal)
       const seal: Seal = (nonce, associated, plaintext, out) => {
-        const end = plaintext.byteLength
-        requireLength(out, end + AEAD_TAG_BYTES, 'room')
+        requireSealable(nonce, plaintext, out)
         update(context, nonce, associated, plaintext, out)
         succeed(evp.final(context, tag, written))
         succeed(evp.control(context, CONTROL.getTag, AEAD_TAG_BYTES, tag))
-        out.set(tag, end)
+        out.set(tag, plaintext.byteLength)
       }
       contexts.register(seal, () => evp.freeContext(context))
       return seal
@@ -136,8 +135,8 @@ function engineOf(evp: Evp): AeadEngine {
     opener: (key) => {
       const context = contextOf(key, DIRECTION.open)
       const open: Open = (nonce, associated, sealed, out) => {
+        requireOpenable(nonce, sealed, out)
         const end = out.byteLength
-        requireLength(sealed, end + AEAD_TAG_BYTES, 'sealed message')
         tag.set(sealed.subarray(end))
         update(context, nonce, associated, sealed.subarray(0, end), out)
         succeed(evp.control(context, CONTROL.setTag, AEAD_TAG_BYTES, tag))

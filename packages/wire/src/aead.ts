@@ -1,5 +1,7 @@
 /** AES-256-GCM (NIST SP 800-38D) over memory of the caller's: what an engine does, whichever it is. */
 
+import { requireLength } from './bytes.ts'
+
 export const AEAD_KEY_BYTES = 32
 export const AEAD_NONCE_BYTES = 12
 export const AEAD_TAG_BYTES = 16
@@ -21,4 +23,16 @@ export interface AeadEngine {
   readonly name: 'openssl' | 'node'
   readonly sealer: (key: Uint8Array) => Seal
   readonly opener: (key: Uint8Array) => Open
+}
+
+/** What both engines ask of a message to be sealed. Throws `BAD_ARGUMENT`; nothing has been written then. */
+export function requireSealable(nonce: Uint8Array, plaintext: Uint8Array, out: Uint8Array): void {
+  requireLength(nonce, AEAD_NONCE_BYTES, 'nonce')
+  requireLength(out, plaintext.byteLength + AEAD_TAG_BYTES, 'room')
+}
+
+/** The same of a message to be opened. */
+export function requireOpenable(nonce: Uint8Array, sealed: Uint8Array, out: Uint8Array): void {
+  requireLength(nonce, AEAD_NONCE_BYTES, 'nonce')
+  requireLength(sealed, out.byteLength + AEAD_TAG_BYTES, 'sealed message')
 }

@@ -184,7 +184,7 @@ export class ChunkMath {
   /** Puts what came where kernels read it; zeros behind it, which must not raise the last block's scale. */
   #take(payload: Uint8Array, count: number): void {
     const { bytes, slots } = this.#memory
-    if (payload.buffer !== bytes.buffer || payload.byteOffset !== this.#came) {
+    if (!isSame(payload, bytes.subarray(this.#came))) {
       slots.begin()
       bytes.set(payload, this.#came)
     }

@@ -2,7 +2,7 @@
  * One round over two links: from the predecessor, to the successor. A chunk is opened, added (or stored), sealed and
  * passed on while it is in cache. What cannot be sent yet is kept as wire bytes, so reading never waits for writing.
  */
-import { giveBack, type FrameHeader } from '@gym-node/wire'
+import type { FrameHeader } from '@gym-node/wire'
 import { RingError } from '../errors.ts'
 import type { Part } from '../kernels/chunk-math.ts'
 import { encodedBytes } from '../kernels/chunk-memory.ts'
@@ -270,7 +270,6 @@ class Exchange {
     const isPrinted = (step.finish || !step.reduce) && this.#print(step, onward)
     this.#passOn(this.#first + index, onward)
     if (isPrinted) this.#printWaiting(index, step)
-    giveBack(payload)
     this.#advance()
     this.#finishWhenComplete()
   }

@@ -8,7 +8,7 @@ export class MemoryCarrier implements Carrier {
   readonly queuedBytes = 0
   readonly sent: Uint8Array[] = []
   readonly #inbox = new CarrierInbox()
-  #unwritten: (() => void)[] = []
+  readonly #unwritten: (() => void)[] = []
 
   /** What is sent is written at once on a stream, on a direct socket when the test says so. */
   constructor(kind: Carrier['kind'] = 'stream') {
@@ -39,11 +39,9 @@ export class MemoryCarrier implements Carrier {
     return true
   }
 
-  /** Writes what has been sent. */
-  write(): void {
-    const unwritten = this.#unwritten
-    this.#unwritten = []
-    for (const tell of unwritten) tell()
+  /** Writes what was sent first, or all of it. */
+  write(count = this.#unwritten.length): void {
+    for (const tell of this.#unwritten.splice(0, count)) tell()
   }
 
   drained(): Promise<void> {

@@ -1,7 +1,6 @@
 /**
- * Memory of frames: given back when it is spent, not when the collector comes round, and kept by the allocator instead
- * of being returned to the kernel page by page. Together they are most of the difference between a sealed ring and a
- * slow one: bench/all-reduce.ts.
+ * Memory that frames free, by their owner or by `giveBack` of @gym-node/wire, is kept by the allocator instead of being
+ * returned to the kernel page by page: bench/all-reduce.ts.
  */
 
 /**
